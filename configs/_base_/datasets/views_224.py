@@ -1,0 +1,54 @@
+# Eight independent views of every image of a folder: four for side q, four for side k.
+# One's own images: train_dataloader.dataset.data_root; nested or flat, no labels needed.
+crop_flip_color = [
+    dict(type='mmpretrain.RandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0), backend='pillow'),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(
+        type='RandomApply',
+        prob=0.8,
+        transforms=[
+            dict(
+                type='mmpretrain.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+            )
+        ],
+    ),
+    dict(
+        type='RandomGrayscale',
+        prob=0.2,
+        keep_channels=True,
+        channel_weights=(0.299, 0.587, 0.114),
+        color_format='rgb',
+    ),
+]
+# A level of 10 out of 10 with std 'inf' draws uniformly from the whole range.
+blur = dict(type='mmpretrain.GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf')
+view_pipeline_q = [*crop_flip_color, dict(blur, prob=1.0)]
+view_pipeline_k = [
+    *crop_flip_color,
+    dict(blur, prob=0.1),
+    dict(type='mmpretrain.Solarize', thr=128, prob=0.2),
+]
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    worker_init_fn=dict(type='mcl_mm.seed_worker'),
+    dataset=dict(
+        type='UnlabelledImages',
+        data_root='data/imagenet/train',
+        pipeline=[
+            dict(type='LoadRGBImage'),
+            dict(
+                type='mmpretrain.MultiView',
+                num_views=[4, 4],
+                transforms=[view_pipeline_q, view_pipeline_k],
+            ),
+            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
+        ],
+    ),
+)

@@ -1,0 +1,8 @@
+# mcl_r50_100e on one machine: 8 GPUs x 128 images x 4 accumulated steps = 4096 images an update.
+# bash tools/dist_train.sh configs/mcl_r50_100e_8gpu.py 8
+# 8 GPUs. Targets come from the 1024 images of a step, not 4096. Hours and memory: not measured here.
+_base_ = 'mcl_r50_100e.py'
+
+optim_wrapper = dict(accumulative_counts=4)
+# auto_scale_lr counts the images of a step, not of an update.
+auto_scale_lr = dict(base_batch_size=1024)

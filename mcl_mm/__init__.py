@@ -1,0 +1,8 @@
+"""Multi-Level Contrastive Learning for dense prediction, native to MMEngine and MMDetection."""
+
+from . import (
+    _requirements,  # noqa: F401  (first: it checks the libraries that the rest imports)
+    registry,  # noqa: F401
+)
+
+__version__ = '0.1.0'

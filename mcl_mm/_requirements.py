@@ -1,0 +1,51 @@
+"""Checks, when ``mcl_mm`` is imported, the libraries it stands on.
+
+Both the maintained ``onedl-*`` distributions and the original OpenMMLab ones are accepted: they
+share their import names.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+
+from packaging.version import Version
+
+# import name: (first version that works, what to hand to ``pip install``)
+REQUIREMENTS = {
+    'torch': ('2.1', '"torch>=2.1"'),
+    'mmengine': ('0.10', 'onedl-mmengine'),
+    'mmcv': ('2.1', '--no-build-isolation onedl-mmcv'),
+    'mmdet': ('3.3', 'onedl-mmdetection'),
+    'mmpretrain': ('1.2', 'onedl-mmpretrain'),
+}
+
+
+def check_requirements(import_module: Callable = importlib.import_module) -> None:
+    """Import each required library and compare its version.
+
+    Args:
+        import_module (Callable): Takes an import name, returns the module. Replaced in tests.
+
+    Raises:
+        ImportError: A library is missing, too old, lacks compiled operators (mmcv), or refuses
+            to be imported beside the other ones. The message says what to install.
+    """
+    for name, (minimum, package) in REQUIREMENTS.items():
+        fix = f'install it with: pip install -U {package}'
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise ImportError(f'mcl_mm needs {name}, which cannot find {error.name!r}: '
+                                  f'install that module') from error  # fmt: skip
+            raise ImportError(f'mcl_mm needs {name}>={minimum}, not found: {fix}') from error
+        except (AssertionError, ImportError) as error:
+            raise ImportError(f'mcl_mm needs {name}, whose import fails ({error}): {fix}') from error
+        version = Version(module.__version__)
+        if version < Version(minimum):
+            raise ImportError(f'mcl_mm needs {name}>={minimum}, found {version}: {fix}')
+        if name == 'mmcv' and importlib.util.find_spec('mmcv._ext') is None:
+            raise ImportError(f'mcl_mm needs mmcv with its compiled operators (not mmcv-lite): {fix}')
+
+
+check_requirements()

@@ -1,0 +1,61 @@
+"""Image files of any kind, as three bytes a pixel."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mcl_mm.registry import TRANSFORMS
+
+# What lies behind transparent pixels is arbitrary, so they are shown as a page would: on white.
+BACKGROUND = (255, 255, 255, 255)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image as a viewer shows it: upright (EXIF), on white, in RGB.
+
+    Grayscale of 16 or 32 bits is scaled to 8, not clipped. Of an animation, the first frame.
+
+    Args:
+        image (PIL.Image.Image): An image of any mode.
+
+    Returns:
+        PIL.Image.Image: Mode RGB.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in 'IF':  # more than 8 bits a pixel
+        values = np.asarray(image, dtype=np.float32)
+        full = 65535 if image.mode.startswith('I;16') or values.max() > 255 else 255
+        image = Image.fromarray((values * (255 / full)).clip(0, 255).astype(np.uint8))
+    if image.mode in ('LA', 'PA', 'La', 'RGBA', 'RGBa') or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, BACKGROUND), image)
+    return image.convert('RGB')
+
+
+@TRANSFORMS.register_module()
+class LoadRGBImage(BaseTransform):
+    """Read an image file through Pillow, as RGB (MMCV's loader gives BGR and mistakes CMYK).
+
+    **Required Keys:** ``img_path``.
+
+    **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, RGB), ``img_shape`` and ``ori_shape``
+    (``(H, W)``).
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read ``results['img_path']``.
+
+        Raises:
+            OSError: The file cannot be read as an image; the message names it.
+        """
+        path = results['img_path']
+        try:
+            with Image.open(path) as image:
+                results['img'] = np.array(to_rgb(image))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise OSError(f'cannot read {path} as an image: {error}') from error
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'

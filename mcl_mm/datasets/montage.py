@@ -1,0 +1,215 @@
+"""The montage: small copies of images pasted into sheets that look like scenes of many objects."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from mcl_mm.registry import TRANSFORMS
+
+
+class Montage(NamedTuple):
+    """One side (*q* or *k*) of a batch, as the network sees it.
+
+    Attributes:
+        sheets (tuple[Tensor]): Per level ``k`` its sheets, ``(M_k, C, S, S)``. Level 0 holds the
+            ``B`` views as they are, so ``M_0 = B``.
+        sources (tuple[Tensor]): Per level the image each tile was made from, int64 in ``[0, B)``,
+            ``(M_k * r_k**2,)``: sheet by sheet, row by row within a sheet.
+    """
+
+    sheets: tuple[Tensor, ...]
+    sources: tuple[Tensor, ...]
+
+
+@TRANSFORMS.register_module()
+class MontageTransform:
+    """Turn a batch of views into sheets, on the device that holds the batch.
+
+    Level ``k`` shrinks its views by ``1 / r_k`` and pastes them into ``M_k`` sheets, each a
+    ``r_k x r_k`` grid of tiles in row-major order, so that every sheet is as large as a view. The
+    tiles of a level show the images ``randperm(M_k * r_k**2) mod B``: every image appears equally
+    often, up to one. (`Multi-Level Contrastive Learning for Dense Prediction Task
+    <https://arxiv.org/abs/2304.02010>`_, section 3.)
+
+    Args:
+        ratios (Sequence[int]): ``r_k``, the tiles along a side of a sheet, level 0 first. The first
+            is 1. Defaults to (1, 2, 4, 8).
+        appearances (Sequence[int]): How often each image is to appear on level ``k``; gives
+            ``M_k = max(1, round(B * appearances_k / r_k**2))`` sheets. Defaults to (1, 1, 1, 2).
+        num_sheets (Sequence[int], optional): ``M_k`` itself, instead of ``appearances``; the first
+            must be the batch size. Defaults to None.
+
+    Raises:
+        ValueError: Ratios, appearances or sheet counts that describe no montage.
+    """
+
+    def __init__(
+        self,
+        ratios: Sequence[int] = (1, 2, 4, 8),
+        appearances: Sequence[int] = (1, 1, 1, 2),
+        num_sheets: Optional[Sequence[int]] = None,
+    ) -> None:
+        self.ratios, self.appearances, self.num_sheets = ratios, appearances, num_sheets
+        counts = appearances if num_sheets is None else num_sheets
+        name = 'appearances' if num_sheets is None else 'num_sheets'
+        if len(ratios) == 0 or ratios[0] != 1 or min(ratios) < 1:
+            raise ValueError(f'ratios must start with 1 and be at least 1, got {tuple(ratios)}')
+        if len(counts) != len(ratios):
+            raise ValueError(f'{len(ratios)} ratios need {len(ratios)} {name}, got {len(counts)}')
+        if min(counts) <= 0:
+            raise ValueError(f'{name} must be positive on every level, got {tuple(counts)}')
+        if num_sheets is None and appearances[0] != 1:
+            raise ValueError(f'level 0 shows every image once, got {appearances[0]} appearances')
+
+    def __call__(
+        self,
+        views_q: Sequence[Tensor],
+        views_k: Sequence[Tensor],
+        sources: Optional[tuple[Sequence[Tensor], Sequence[Tensor]]] = None,
+        generator: Optional[torch.Generator] = None,
+    ) -> tuple[Montage, Montage]:
+        """Assemble both sides.
+
+        Args:
+            views_q (Sequence[Tensor]): Side *q*: per level the views of the ``B`` images,
+                ``(B, C, S, S)``, any dtype.
+            views_k (Sequence[Tensor]): Side *k*, likewise.
+            sources (tuple, optional): ``(sources_q, sources_k)`` as in :class:`Montage`, in place of
+                random ones. Defaults to None.
+            generator (torch.Generator, optional): Source of the permutations, on any device.
+                Defaults to None, PyTorch's own generator of the views' device.
+
+        Returns:
+            tuple[Montage, Montage]: Sides *q* and *k*, on the device and in the dtype of the views.
+
+        Raises:
+            ValueError: Views that cannot be pasted, or sources that do not fill the sheets.
+        """
+        self._check_views(views_q, views_k)
+        batch_size, device = views_q[0].shape[0], views_q[0].device
+        if sources is None:
+            sources = self.draw_sources(batch_size, device, generator)
+        else:
+            sources = tuple(self._check_sources(side, batch_size, device) for side in sources)
+        return tuple(
+            Montage(tuple(map(paste, views, side, self.ratios)), tuple(side))
+            for views, side in zip((views_q, views_k), sources)
+        )
+
+    def sheets_per_level(self, batch_size: int) -> tuple[int, ...]:
+        """``M_k`` for a batch of ``batch_size`` images.
+
+        Raises:
+            ValueError: ``batch_size`` is 0 or not the given number of sheets on level 0.
+        """
+        if batch_size < 1:
+            raise ValueError('a montage needs at least one image, got an empty batch')
+        if self.num_sheets is None:
+            return tuple(
+                max(1, round(batch_size * t / r**2)) for t, r in zip(self.appearances, self.ratios)
+            )
+        if self.num_sheets[0] != batch_size:
+            raise ValueError(
+                f'level 0 shows the {batch_size} images of the batch themselves, so num_sheets must '
+                f'start with {batch_size}, got {tuple(self.num_sheets)}'
+            )
+        return tuple(self.num_sheets)
+
+    def draw_sources(
+        self,
+        batch_size: int,
+        device: torch.device,
+        generator: Optional[torch.Generator] = None,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw the source of every tile: level by level, side *q* before side *k*.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: For *q* and *k*, per level ``(M_k * r_k**2,)``, int64.
+        """
+        images = torch.arange(batch_size, device=device)
+        sides = ([images], [images])
+        draw_on = device if generator is None else generator.device
+        for count, ratio in list(zip(self.sheets_per_level(batch_size), self.ratios))[1:]:
+            for side in sides:
+                tiles = torch.randperm(count * ratio**2, generator=generator, device=draw_on)
+                side.append(tiles.to(device) % batch_size)
+        return sides
+
+    def _check_views(self, views_q: Sequence[Tensor], views_k: Sequence[Tensor]) -> None:
+        levels = len(self.ratios)
+        if len(views_q) != levels or len(views_k) != levels:
+            raise ValueError(
+                f'{levels} levels need {levels} views of each image on either side, '
+                f'got {len(views_q)} and {len(views_k)}'
+            )
+        shape = views_q[0].shape
+        for view in (*views_q, *views_k):
+            if view.dim() != 4 or view.shape != shape:
+                raise ValueError(
+                    f'all views must be (B, C, S, S) and alike, got {tuple(view.shape)} '
+                    f'beside {tuple(shape)}'
+                )
+        if shape[2] != shape[3]:
+            raise ValueError(f'views must be square, got {shape[2]} x {shape[3]} pixels')
+        for ratio in self.ratios:
+            if shape[2] % ratio:
+                raise ValueError(
+                    f'ratio {ratio} does not divide the side of the views, {shape[2]} pixels'
+                )
+
+    def _check_sources(
+        self, side: Sequence[Tensor], batch_size: int, device: torch.device
+    ) -> list[Tensor]:
+        side = [torch.as_tensor(level, device=device, dtype=torch.long) for level in side]
+        expected = [m * r**2 for m, r in zip(self.sheets_per_level(batch_size), self.ratios)]
+        if [level.numel() for level in side] != expected:
+            raise ValueError(
+                f'sources must name {expected} tiles on the levels, '
+                f'got {[level.numel() for level in side]}'
+            )
+        if not torch.equal(side[0], torch.arange(batch_size, device=device)):
+            raise ValueError('the sources of level 0 are the images in order')
+        for level in side[1:]:
+            if level.min() < 0 or level.max() >= batch_size:
+                raise ValueError(f'sources must lie in [0, {batch_size}), got {level.tolist()}')
+        return side
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(ratios={self.ratios}, appearances={self.appearances}, '
+            f'num_sheets={self.num_sheets})'
+        )
+
+
+def paste(views: Tensor, source: Tensor, ratio: int) -> Tensor:
+    """Shrink views by ``1 / ratio`` (nearest: every ``ratio``-th pixel) and paste them into sheets.
+
+    Args:
+        views (Tensor): ``(B, C, S, S)``.
+        source (Tensor): The view shown by each tile, ``(M * ratio**2,)``, int64.
+        ratio (int): Tiles along a side of a sheet.
+
+    Returns:
+        Tensor: Sheets, ``(M, C, S, S)``.
+    """
+    if ratio == 1:
+        return views
+    tiles = views[..., ::ratio, ::ratio][source]  # (M * r * r, C, s, s)
+    tiles = tiles.unflatten(0, (-1, ratio, ratio))  # (M, row, column, C, s, s)
+    return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def cut(maps: Tensor, cell: int) -> Tensor:
+    """Cut maps into square cells, the inverse of pasting.
+
+    Args:
+        maps (Tensor): ``(N, C, g * cell, g * cell)``.
+        cell (int): The side of a cell.
+
+    Returns:
+        Tensor: ``(N * g * g, C, cell, cell)``: map by map, row by row.
+    """
+    rows = maps.unflatten(3, (-1, cell)).unflatten(2, (-1, cell))  # (N, C, g, cell, g, cell)
+    return rows.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)

@@ -1,0 +1,12 @@
+from .mcl import MCL
+from .mcl_neck import MCLNeck, RegionProjector
+from .montage_data_preprocessor import MontageDataPreprocessor
+from .multi_level_contrastive_head import MultiLevelContrastiveHead
+
+__all__ = [
+    'MCL',
+    'MCLNeck',
+    'MontageDataPreprocessor',
+    'MultiLevelContrastiveHead',
+    'RegionProjector',
+]

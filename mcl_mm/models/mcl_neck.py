@@ -1,0 +1,170 @@
+"""From backbone features to one embedding per tile: feature pyramid and region projector."""
+
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mcl_mm.datasets.montage import cut
+from mcl_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class RegionProjector(BaseModule):
+    """Embed square cells of a feature map: 3x3 convs, average pool, a two-layer MLP.
+
+    Its convs (conv-BN-ReLU, zero-padded inside the cell) have the shape of the shared convs of a
+    4conv1fc box head, which is where they go after pre-training.
+
+    Args:
+        channels (int): Channels of the cells and of the convs. Defaults to 256.
+        num_convs (int): Number of convs. Defaults to 4.
+        hid_channels (int): Width of the MLP's hidden layer. Defaults to 2048.
+        out_channels (int): Length of an embedding. Defaults to 256.
+        norm_cfg (dict): Normalisation of convs and MLP; the MLP's last one has no affine
+            parameters. Defaults to ``dict(type='BN')``.
+        init_cfg (dict, optional): Initialisation. Defaults to None: convs Kaiming normal fan-out,
+            linear layers Kaiming normal fan-in with zero bias.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        num_convs: int = 4,
+        hid_channels: int = 2048,
+        out_channels: int = 256,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.convs = nn.Sequential(
+            *(ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(num_convs))
+        )
+        self.mlp = MODELS.build(
+            dict(
+                type='mmpretrain.NonLinearNeck',
+                in_channels=channels,
+                hid_channels=hid_channels,
+                out_channels=out_channels,
+                with_bias=True,
+                with_last_bias=True,
+                with_last_bn_affine=False,
+                with_avg_pool=True,
+                norm_cfg=mlp_norm_cfg(norm_cfg),
+                init_cfg=[
+                    dict(type='Kaiming', layer='Linear', mode='fan_in', bias=0),
+                    dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1),
+                ],
+            )
+        )
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Embed cells ``(N, C, c, c)`` as ``(N, D)``."""
+        return self.mlp((self.convs(cells),))[0]
+
+
+@MODELS.register_module()
+class MCLNeck(BaseModule):
+    """MMDetection's FPN, and a region projector shared by its levels.
+
+    Level ``k`` of the montage (``2**k`` tiles along a side of a sheet) is read from the pyramid
+    level whose map shows a tile as one cell: full images on P5, 2x2 sheets on P4, 4x4 on P3 and 8x8
+    on P2. A cell is as large as the whole P5 map: ``S / 32``, 7x7 for sheets of 224 pixels.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the backbone's stages, finest first.
+        out_channels (int): Channels of pyramid and projector. Defaults to 256.
+        hid_channels (int): Width of the projector's hidden layer. Defaults to 2048.
+        embed_channels (int): Length ``D`` of an embedding. Defaults to 256.
+        num_convs (int): Convs of the projector. Defaults to 4.
+        norm_cfg (dict): Normalisation of pyramid and projector. Defaults to ``dict(type='BN')``.
+        init_cfg (dict, optional): Initialisation. Defaults to None: the FPN's own (Xavier uniform)
+            and the projector's own.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        hid_channels: int = 2048,
+        embed_channels: int = 256,
+        num_convs: int = 4,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: Optional[Union[dict, list[dict]]] = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.fpn = MODELS.build(
+            dict(
+                type='mmdet.FPN',
+                in_channels=list(in_channels),
+                out_channels=out_channels,
+                num_outs=len(in_channels),
+                norm_cfg=norm_cfg,
+            )
+        )
+        self.projector = RegionProjector(
+            out_channels, num_convs, hid_channels, embed_channels, norm_cfg
+        )
+
+    @property
+    def num_levels(self) -> int:
+        """Number of pyramid levels, the most levels a montage can have."""
+        return len(self.fpn.lateral_convs)
+
+    def forward(
+        self, feats: Sequence[Tensor], levels: Optional[Sequence[int]] = None
+    ) -> tuple[Tensor, ...]:
+        """Embed every cell of every sheet, on the pyramid levels that montage levels are read from.
+
+        Args:
+            feats (Sequence[Tensor]): Backbone features of ``N`` sheets, finest first,
+                ``(N, C_i, S / stride_i, S / stride_i)``.
+            levels (Sequence[int], optional): The montage levels ``k`` wanted. Defaults to None, all
+                that the pyramid has.
+
+        Returns:
+            tuple[Tensor]: For each of ``levels``, in that order, ``(N * 4**k, D)``: sheet by sheet,
+            row by row within a sheet.
+
+        Raises:
+            ValueError: A map that does not consist of whole cells.
+        """
+        levels = range(self.num_levels) if levels is None else levels
+        cell = feats[-1].shape[-1]
+        maps = self.pyramid(feats, levels)
+        for level in levels:
+            if maps[level].shape[-1] != cell * 2**level:
+                raise ValueError(
+                    f'montage level {level} is read in cells of {cell} from a map of '
+                    f'{maps[level].shape[-1]}, which must be {cell * 2**level}: the side of the '
+                    'sheets must be a multiple of 32 pixels, and stages must halve the resolution'
+                )
+        # From the finest map to the coarsest: running BN statistics depend on the order.
+        finest_first = sorted(levels, reverse=True)
+        embedded = {level: self.projector(cut(maps[level], cell)) for level in finest_first}
+        return tuple(embedded[level] for level in levels)
+
+    def pyramid(self, feats: Sequence[Tensor], levels: Sequence[int]) -> dict[int, Tensor]:
+        """The FPN's maps for montage levels ``levels``, keyed by level.
+
+        Computes what ``self.fpn`` does, without the maps that nobody reads.
+        """
+        top = self.num_levels - 1
+        maps, merged = {}, None
+        for level in range(max(levels) + 1):
+            stage = top - level
+            lateral = self.fpn.lateral_convs[stage](feats[stage])
+            if merged is not None:
+                lateral = lateral + F.interpolate(merged, lateral.shape[2:], mode='nearest')
+            merged = lateral
+            if level in levels:
+                maps[level] = self.fpn.fpn_convs[stage](merged)
+        return maps
+
+
+def mlp_norm_cfg(norm_cfg: dict) -> dict:
+    """``norm_cfg`` for features without a map: BN of any kind is 1-d, the others stay."""
+    return dict(norm_cfg, type='BN1d') if norm_cfg['type'] in ('BN', 'BN2d') else norm_cfg

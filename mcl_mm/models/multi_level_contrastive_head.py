@@ -1,0 +1,138 @@
+"""The multi-level contrastive loss."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank, get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mcl_mm.registry import MODELS
+
+from .mcl_neck import mlp_norm_cfg
+
+
+@MODELS.register_module()
+class MultiLevelContrastiveHead(BaseModule):
+    r"""Pull every tile's embedding towards the full image it was made from.
+
+    Per level ``k`` a predictor of its own maps the embeddings of the tiles; with the l2-normalised
+    targets ``z`` of the other side's full images, gathered from all processes,
+
+    .. math::
+        \mathcal{L}_k = 2 T w_k \, \mathrm{CE}\big(\mathrm{normalise}(\mathrm{pred}_k(x))\, z^\top / T,
+        \; source + rank \cdot B\big)
+
+    (`Multi-Level Contrastive Learning for Dense Prediction Task
+    <https://arxiv.org/abs/2304.02010>`_, section 3.)
+
+    Args:
+        in_channels (int): Length ``D`` of an embedding. Defaults to 256.
+        hid_channels (int): Width of a predictor's hidden layer. Defaults to 2048.
+        loss_weights (Sequence[float]): ``w_k``, one per level. Defaults to (1/2, 1/4, 1/8, 1/8).
+        temperature (float): ``T``. Defaults to 1.0.
+        norm_cfg (dict): Normalisation of the predictors. Defaults to ``dict(type='BN')``.
+
+    Raises:
+        ValueError: ``temperature`` is not positive.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        hid_channels: int = 2048,
+        loss_weights: Sequence[float] = (1 / 2, 1 / 4, 1 / 8, 1 / 8),
+        temperature: float = 1.0,
+        norm_cfg: dict = dict(type='BN'),
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        self.loss_weights = loss_weights
+        self.temperature = temperature
+        predictor = dict(
+            type='mmpretrain.NonLinearNeck',
+            in_channels=in_channels,
+            hid_channels=hid_channels,
+            out_channels=in_channels,
+            with_bias=True,
+            with_last_bias=True,
+            with_last_bn=False,
+            with_avg_pool=False,
+            norm_cfg=mlp_norm_cfg(norm_cfg),
+            init_cfg=[
+                dict(type='Normal', layer='Linear', std=0.01, bias=0),
+                dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1),
+            ],
+        )
+        self.predictors = nn.ModuleList(MODELS.build(predictor) for _ in loss_weights)
+
+    def loss(
+        self,
+        online: tuple[Sequence[Tensor], Sequence[Tensor]],
+        sources: tuple[Sequence[Tensor], Sequence[Tensor]],
+        targets: tuple[Tensor, Tensor],
+    ) -> dict[str, Tensor]:
+        """Both sides' losses on all levels.
+
+        Args:
+            online (tuple): For sides *q* and *k*, per level the online embeddings of the tiles,
+                ``(N_k, D)``.
+            sources (tuple): For *q* and *k*, per level the image each tile was made from,
+                ``(N_k,)``, int64 in ``[0, B)``.
+            targets (tuple): For *q* and *k*, the target embeddings of this process's full images,
+                ``(B, D)``. They get no gradient.
+
+        Returns:
+            dict[str, Tensor]: Scalars. Per side and level ``loss_q_level_0``, which are to be
+            summed, and, detached, the mean cosine to the positive, ``pos_cos_q_level_0``, and to
+            the negatives, ``neg_cos_q_level_0``.
+        """
+        target_q, target_k = gather_targets(targets)
+        losses = {}
+        for level, (predictor, weight) in enumerate(zip(self.predictors, self.loss_weights)):
+            for side, target in enumerate((target_k, target_q)):  # each side learns from the other
+                scalars = self.contrast(
+                    predictor((online[side][level],))[0], sources[side][level], target
+                )
+                scalars['loss'] = weight * scalars['loss']
+                losses.update({f'{k}_{"qk"[side]}_level_{level}': v for k, v in scalars.items()})
+        return losses
+
+    def contrast(self, predicted: Tensor, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The unweighted loss of one side and level, in float32 or better.
+
+        Args:
+            predicted (Tensor): Predictions, ``(N, D)``.
+            source (Tensor): The image of this process that each shows, ``(N,)``, int64.
+            target (Tensor): Normalised targets of all processes, ``(B * world_size, D)``.
+
+        Returns:
+            dict[str, Tensor]: Scalars ``loss``, ``pos_cos`` and ``neg_cos``.
+        """
+        # Half precision would round cosines to three digits.
+        with torch.autocast(predicted.device.type, enabled=False):
+            dtype = torch.promote_types(predicted.dtype, torch.float32)
+            cosine = F.normalize(predicted.to(dtype), dim=1) @ target.to(dtype).t()
+            label = source + get_rank() * (len(target) // get_world_size())
+            loss = 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
+        positive = cosine.detach().gather(1, label[:, None])
+        negatives = (cosine.detach().sum() - positive.sum()) / max(
+            cosine.numel() - positive.numel(), 1
+        )
+        return dict(loss=loss, pos_cos=positive.mean(), neg_cos=negatives)
+
+
+@torch.no_grad()
+def gather_targets(targets: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Normalise both sides' targets and collect them from all processes, in order of rank.
+
+    Args:
+        targets (tuple): Sides *q* and *k*, ``(B, D)`` each, ``B`` the same on every process.
+
+    Returns:
+        tuple: Sides *q* and *k*, ``(B * world_size, D)`` each, without gradient.
+    """
+    both = F.normalize(torch.stack(targets), dim=2)
+    return tuple(torch.cat(all_gather(both), dim=1))

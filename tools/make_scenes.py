@@ -1,0 +1,163 @@
+"""Draw a small detection data set: textured objects over textured backgrounds.
+
+    python tools/make_scenes.py OUT [--train 240] [--val 120] [--unlabelled 2000] [--seed 0]
+
+writes ``OUT/unlabelled/*.jpg``, ``OUT/train/*.jpg``, ``OUT/val/*.jpg`` and COCO instance files
+``OUT/annotations/{train,val}.json``. The same arguments draw the same scenes on every machine.
+
+A class is an outline filled with its own texture; colours, sizes and angles say nothing about it,
+and backgrounds are made of the same textures.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import track_iter_progress
+from pycocotools import mask as coco_mask
+
+SIDE = 128  # of a scene, pixels
+CLASSES = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
+
+
+def outline(name: str, radius: float) -> list[np.ndarray]:
+    """Polygons (``(n, 2)``, centred on 0) whose even-odd filling is the shape ``name``."""
+    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
+    if name == 'disc':
+        polygons = [circle]
+    elif name == 'ring':
+        polygons = [circle, 0.5 * circle]
+    elif name == 'square':
+        polygons = [circle[6::12] * 1.2]
+    elif name == 'triangle':
+        polygons = [circle[::16] * 1.25]
+    elif name == 'star':
+        reach = np.where(np.arange(10) % 2, 0.45, 1.2)[:, None]
+        angle = np.arange(10) * np.pi / 5
+        polygons = [reach * np.stack([np.cos(angle), np.sin(angle)], 1)]
+    else:  # cross
+        a, b = 0.38, 1.1
+        corners = [(a, b), (a, a), (b, a), (b, -a), (a, -a), (a, -b)]
+        corners += [(-x, -y) for x, y in corners]
+        polygons = [np.array(corners)]
+    return [radius * polygon for polygon in polygons]
+
+
+def texture(rng: np.random.Generator, kind: int, period: float) -> np.ndarray:
+    """A pattern over the whole scene, float32 in [0, 1], ``(SIDE, SIDE)``."""
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) * (2 * np.pi / period)
+    angle = rng.uniform(0, np.pi)
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    if kind == 0:  # stripes
+        pattern = np.sin(u)
+    elif kind == 1:  # checks
+        pattern = np.sign(np.sin(u) * np.sin(v))
+    elif kind == 2:  # dots
+        pattern = np.cos(u) + np.cos(v) - 0.8
+    elif kind == 3:  # waves
+        pattern = np.sin(u + 1.5 * np.sin(v / 2))
+    elif kind == 4:  # grain
+        noise = rng.standard_normal((SIDE, SIDE)).astype(np.float32)
+        pattern = cv2.GaussianBlur(noise, (0, 0), period / 6)
+        pattern /= pattern.std()
+    else:  # lines
+        pattern = np.where(np.mod(u, 2 * np.pi) < 1.6, 1.0, -1.0)
+    return np.clip(0.5 + 0.5 * pattern, 0, 1).astype(np.float32)
+
+
+def paint(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
+    """Two random colours, mixed by a pattern and lit unevenly: float32 ``(SIDE, SIDE, 3)``."""
+    low, high = rng.uniform(0, 1, (2, 3)).astype(np.float32)
+    while np.abs(low - high).sum() < 0.6:
+        high = rng.uniform(0, 1, 3).astype(np.float32)
+    light = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), SIDE, dtype=np.float32)
+    light = light[:, None, None] if rng.random() < 0.5 else light[None, :, None]
+    return (low + (high - low) * pattern[..., None]) * light
+
+
+def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """One scene.
+
+    Returns:
+        tuple: The image, uint8 BGR ``(SIDE, SIDE, 3)``, and per object its class and the mask of
+        what can be seen of it, uint8 ``(SIDE, SIDE)``.
+    """
+    parts = [paint(rng, texture(rng, rng.integers(6), rng.uniform(10, 48))) for _ in range(2)]
+    blend = cv2.GaussianBlur(rng.standard_normal((SIDE, SIDE)).astype(np.float32), (0, 0), 14)
+    image = np.where(blend[..., None] > 0, *parts)
+    objects = []
+    for _ in range(rng.integers(3, 8)):
+        label = int(rng.integers(len(CLASSES)))
+        radius = float(np.exp(rng.uniform(np.log(7), np.log(32))))
+        centre, angle = rng.uniform(8, SIDE - 8, 2), rng.uniform(0, 2 * np.pi)
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        squeeze = np.array([1, rng.uniform(0.7, 1)])
+        polygons = [
+            np.rint((p * squeeze) @ rotation.T + centre).astype(np.int32)
+            for p in outline(CLASSES[label], radius)
+        ]
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        cv2.fillPoly(mask, polygons, 1)
+        fill = paint(rng, texture(rng, label, rng.uniform(0.35, 0.7) * max(radius, 10)))
+        image = np.where(mask[..., None] > 0, fill, image)
+        objects = [(seen, m & ~mask & 1) for seen, m in objects] + [(label, mask)]
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+    image = image + rng.normal(0, 0.02, image.shape)
+    image = (image.clip(0, 1) * 255).astype(np.uint8)
+    return image, [(label, mask) for label, mask in objects if mask.sum() >= 32]
+
+
+def write_split(out: Path, name: str, count: int, rng: np.random.Generator) -> None:
+    """Draw ``count`` scenes into ``out/name``, and their annotations unless unlabelled."""
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    print(f'{name}: {count} scenes')
+    for index in track_iter_progress(range(count)):
+        image, objects = draw_scene(rng)
+        file = f'{index:05d}.jpg'
+        cv2.imwrite(str(folder / file), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        images.append(dict(id=index, file_name=file, height=SIDE, width=SIDE))
+        for label, mask in objects:
+            rle = coco_mask.encode(np.asfortranarray(mask))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index,
+                    category_id=label,
+                    bbox=coco_mask.toBbox(rle).tolist(),
+                    area=float(mask.sum()),
+                    iscrowd=0,
+                    segmentation=dict(size=rle['size'], counts=rle['counts'].decode()),
+                )
+            )
+    if name != 'unlabelled':
+        categories = [dict(id=i, name=c) for i, c in enumerate(CLASSES)]
+        file = out / 'annotations' / f'{name}.json'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(
+            json.dumps(dict(images=images, annotations=annotations, categories=categories))
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--train', type=int, default=240)
+    parser.add_argument('--val', type=int, default=120)
+    parser.add_argument('--unlabelled', type=int, default=2000)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    for index, name in enumerate(('unlabelled', 'train', 'val')):
+        count = getattr(args, name)
+        if count:
+            write_split(args.out, name, count, np.random.default_rng([args.seed, index]))
+
+
+if __name__ == '__main__':
+    main()

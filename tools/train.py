@@ -1,0 +1,110 @@
+"""Pre-train, or fine-tune a detector: runs an MMEngine config.
+
+    python tools/train.py configs/mcl_r50_100e.py
+    python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=my/images
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import os
+import os.path as osp
+import sys
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.engine import check_start
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or without a path from the newest in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (GPU)')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch size, relative to the config's base_batch_size",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, as key=value; lists as key="[a,b]" without spaces',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it."""
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if cfg.load_from and not osp.isfile(cfg.load_from):
+            raise FileNotFoundError(f'no checkpoint to resume from at {cfg.load_from}')
+    if not torch.cuda.is_available():
+        adapt_to_cpu(cfg)
+    return cfg
+
+
+def adapt_to_cpu(cfg: Config) -> None:
+    """Replace what needs a GPU, and say so: mixed precision, synchronised BN, NCCL."""
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+        print_log('No GPU: training in float32 instead of mixed precision.', 'current')
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype'):
+            cfg.optim_wrapper.pop(key, None)
+    if cfg.launcher != 'none':
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+        )
+        if cfg.get('sync_bn'):
+            print_log('No GPU: batch norm statistics are per process, not synchronised.', 'current')
+            cfg.sync_bn = None
+
+
+def main() -> None:
+    try:
+        runner = Runner.from_cfg(load_config(parse_args()))
+        check_start(runner)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
