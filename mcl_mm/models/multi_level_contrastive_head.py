@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank, get_world_size
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor
 
 from mcl_mm.registry import MODELS
 
@@ -66,7 +66,7 @@ class MultiLevelContrastiveHead(BaseModule):
                 dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1),
             ],
         )
-        self.predictors = nn.ModuleList(MODELS.build(predictor) for _ in loss_weights)
+        self.predictors = ModuleList(MODELS.build(predictor) for _ in loss_weights)
 
     def loss(
         self,

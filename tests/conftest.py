@@ -1,0 +1,106 @@
+"""Small models and images that every test can use."""
+
+import copy
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from PIL import Image
+
+import mcl_mm  # noqa: F401
+from mcl_mm.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / 'tools'))  # so that tests can import the tools' functions
+
+# Two cores, many small processes: more threads only wait for each other.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+MMLogger.get_instance('mmengine', log_level='ERROR')
+
+TINY = dict(
+    type='mcl_mm.MCL',
+    backbone=dict(
+        type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3)
+    ),
+    neck=dict(
+        type='mcl_mm.MCLNeck',
+        in_channels=[8, 16, 32, 64],
+        out_channels=8,
+        hid_channels=16,
+        embed_channels=8,
+    ),
+    head=dict(type='mcl_mm.MultiLevelContrastiveHead', in_channels=8, hid_channels=16),
+    data_preprocessor=dict(type='mcl_mm.MontageDataPreprocessor', mean=[127.0], std=[64.0]),
+)
+
+
+@pytest.fixture()
+def tiny_config():
+    """Config of an MCL of about 50,000 parameters."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture()
+def group_norm_config(tiny_config):
+    """The same without batch norm: no image's features depend on the others."""
+    norm_cfg = dict(type='GN', num_groups=4)
+    for part in ('backbone', 'neck', 'head'):
+        tiny_config[part]['norm_cfg'] = norm_cfg
+    return tiny_config
+
+
+@pytest.fixture()
+def build():
+    """Build and initialise a model from its config, the same every time."""
+
+    def build_model(config):
+        torch.manual_seed(0)
+        model = MODELS.build(copy.deepcopy(config))
+        model.init_weights()
+        return model
+
+    return build_model
+
+
+@pytest.fixture()
+def views():
+    """Eight uint8 views, 64 pixels, of ``batch_size`` images."""
+
+    def make(batch_size, side=64, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (batch_size, 3, side, side)
+        return [torch.randint(0, 256, shape, generator=generator).byte() for _ in range(8)]
+
+    return make
+
+
+def draw_images(folder: Path, count: int, size=(90, 70), seed=0) -> Path:
+    """Write JPEGs with a few coloured boxes each, no two alike."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        image = np.full((size[1], size[0], 3), rng.integers(0, 256, 3), np.uint8)
+        for _ in range(6):
+            x, y = rng.integers(0, size[0] - 10), rng.integers(0, size[1] - 10)
+            image[y : y + 25, x : x + 30] = rng.integers(0, 256, 3)
+        Image.fromarray(image).save(folder / f'{index:04d}.jpg', quality=95)
+    return folder
+
+
+@pytest.fixture()
+def image_folder(tmp_path):
+    """A folder of 24 small JPEGs."""
+    return draw_images(tmp_path / 'images', 24)
+
+
+@pytest.fixture()
+def free_port():
+    """A TCP port nobody listens on."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]

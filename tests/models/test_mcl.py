@@ -1,0 +1,169 @@
+"""MCL as a whole: target, learning, checkpoints."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from mcl_mm.engine import cosine_momentum
+
+
+def total(losses):
+    return sum(value for key, value in losses.items() if key.startswith('loss'))
+
+
+def prepare(model, views):
+    dtype = next(model.parameters()).dtype
+    sides = model.data_preprocessor(dict(inputs=views))['inputs']
+    return [m._replace(sheets=tuple(sheet.to(dtype) for sheet in m.sheets)) for m in sides]
+
+
+def test_target_starts_as_a_copy_without_gradient(tiny_config, build):
+    model = build(tiny_config)
+    for part in ('backbone', 'neck'):
+        online, target = getattr(model, part), model.target[part]
+        assert not any(p.requires_grad for p in target.parameters())
+        for ours, theirs in zip(online.state_dict().values(), target.state_dict().values()):
+            assert torch.equal(ours, theirs)
+            assert ours.data_ptr() != theirs.data_ptr()
+
+
+def test_update_follows_the_formula_and_leaves_buffers_alone(tiny_config, build, views):
+    model = build(tiny_config).train()
+    names = [n for n, _ in model.target.named_parameters()]
+    expected = {n: p.clone().double() for n, p in model.target.named_parameters()}
+    model.loss(prepare(model, views(4)))  # gives the target BN statistics of its own
+    buffers = {n: b.clone() for n, b in model.target.named_buffers()}
+    for update in range(4):
+        with torch.no_grad():
+            for p in (*model.backbone.parameters(), *model.neck.parameters()):
+                p.add_(torch.randn_like(p))
+        m = cosine_momentum(0.9, update, 4)
+        online = dict(model.named_parameters())
+        for n in names:
+            expected[n] = m * expected[n] + (1 - m) * online[n].detach().double()
+        model.update_target(m)
+    for n, p in model.target.named_parameters():
+        torch.testing.assert_close(p.double(), expected[n], rtol=1e-5, atol=1e-6)
+    for n, b in model.target.named_buffers():
+        assert torch.equal(b, buffers[n]), n
+    assert buffers['backbone.bn1.num_batches_tracked'] == 2  # sides q and k
+
+
+@pytest.mark.parametrize('routed', [False, True])
+def test_embeddings_belong_to_their_tiles(group_norm_config, build, views, routed):
+    """Slow reference: each level's sheets alone through the network, cell by cell."""
+    model = build(dict(group_norm_config, routed=routed)).double().eval()
+    q, _ = prepare(model, views(8))
+    embedded = model.embed_tiles(q)
+    for level, sheets in enumerate(q.sheets):
+        assert embedded[level].shape == (len(q.sources[level]), 8)
+        expected = model.neck(model.backbone(sheets))[level]
+        torch.testing.assert_close(embedded[level], expected)
+    images = model.target.neck(model.target.backbone(q.sheets[0]), [0])[0]
+    torch.testing.assert_close(model.embed_images(q), images)
+
+
+def test_routing_changes_neither_losses_nor_gradients_without_batch_norm(
+    group_norm_config, build, views
+):
+    results = []
+    for routed in (False, True):
+        model = build(dict(group_norm_config, routed=routed)).double().train()
+        torch.manual_seed(1)
+        losses = model.loss(prepare(model, views(8)))
+        total(losses).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        results.append((losses, gradients))
+    (dense, dense_gradients), (routed, routed_gradients) = results
+    torch.testing.assert_close(dense, routed, rtol=1e-9, atol=1e-9)
+    assert dense_gradients.keys() == routed_gradients.keys()
+    torch.testing.assert_close(dense_gradients, routed_gradients, rtol=1e-6, atol=1e-9)
+
+
+def test_every_online_parameter_gets_a_gradient(tiny_config, build, views):
+    model = build(tiny_config).train()
+    total(model.loss(prepare(model, views(4)))).backward()
+    for name, p in model.named_parameters():
+        assert (p.grad is None) == name.startswith('target.'), name
+
+
+@pytest.mark.parametrize('routed', [False, True])
+def test_overfits_eight_images(tiny_config, build, image_folder, routed):
+    """The loss falls, and tiles come to find their own image among the targets."""
+    paths = sorted(image_folder.iterdir())[:8]
+    images = torch.stack([pil_to_tensor(Image.open(p).resize((64, 64))) for p in paths])
+    torch.manual_seed(0)
+    shades = 0.8 + 0.4 * torch.rand(8, 8, 1, 1, 1)  # eight views, each a little darker or brighter
+    views = [(images * shade).clamp(0, 255).byte() for shade in shades]
+    model = build(dict(tiny_config, routed=routed)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    for _ in range(60):
+        losses = model.loss(prepare(model, views))
+        optimizer.zero_grad()
+        total(losses).backward()
+        optimizer.step()
+        model.update_target(0.9)
+        history.append(total(losses).item())
+    assert history[0] == pytest.approx(4 * math.log(8), rel=0.1)
+    assert history[-1] < history[0] - 0.8
+
+    q, k = prepare(model, views)
+    online, target = model.embed_tiles(q), model.embed_images(k)
+    for level, source in enumerate(q.sources):
+        predicted = model.head.predictors[level]((online[level],))[0]
+        found = (F.normalize(predicted) @ F.normalize(target).t()).argmax(1)
+        assert (found == source).float().mean() > (0.9, 0.5, 0.25, 0.2)[level], level  # chance: 0.125
+
+
+def test_checkpoint_without_a_target_starts_it_from_the_online(tiny_config, build):
+    donor, model = build(tiny_config), build(tiny_config)
+    with torch.no_grad():
+        for p in donor.parameters():
+            p.add_(1)
+    weights = {k: v for k, v in donor.state_dict().items() if not k.startswith('target.')}
+    for load in (
+        lambda m, w: m.load_state_dict(w, strict=False),
+        lambda m, w: _load_checkpoint_to_model(m, dict(state_dict=w)),
+    ):
+        load(model, dict(weights))
+        for n, p in model.target.named_parameters():
+            assert torch.equal(p, weights[n])
+        model.init_weights()
+
+
+def test_checkpoint_with_a_target_keeps_it(tiny_config, build):
+    donor, model = build(tiny_config), build(tiny_config)
+    with torch.no_grad():
+        for p in donor.target.parameters():
+            p.add_(1)
+    model.load_state_dict(donor.state_dict())
+    for ours, theirs in zip(model.target.parameters(), donor.target.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeypatch):
+    model = build(tiny_config).train()
+    monkeypatch.setattr(type(model), 'MAX_LOSSES_WITHOUT_UPDATE', 2)
+    batch = prepare(model, views(2, side=32))
+    for _ in range(2):
+        model.loss(batch)
+    with pytest.raises(RuntimeError, match='TargetUpdateHook'):
+        model.loss(batch)
+    model.update_target(0.99)
+    model.loss(batch)
+
+
+def test_extract_feat_is_the_pyramid(tiny_config, build):
+    model = build(tiny_config).eval()
+    images = torch.randn(2, 3, 64, 96)
+    maps = model(images, mode='tensor')
+    assert [tuple(m.shape) for m in maps] == [
+        (2, 8, 64 // s, 96 // s) for s in (4, 8, 16, 32)
+    ]
+    torch.testing.assert_close(maps, model.neck.fpn(model.backbone(images)))
