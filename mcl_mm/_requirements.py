@@ -12,7 +12,7 @@ from packaging.version import Version
 
 # import name: (first version that works, what to hand to ``pip install``)
 REQUIREMENTS = {
-    'torch': ('2.1', '"torch>=2.1"'),
+    'torch': ('2.6', '"torch>=2.6"'),
     'mmengine': ('0.10', 'onedl-mmengine'),
     'mmcv': ('2.1', '--no-build-isolation onedl-mmcv'),
     'mmdet': ('3.3', 'onedl-mmdetection'),
@@ -40,12 +40,16 @@ def check_requirements(import_module: Callable = importlib.import_module) -> Non
                                   f'install that module') from error  # fmt: skip
             raise ImportError(f'mcl_mm needs {name}>={minimum}, not found: {fix}') from error
         except (AssertionError, ImportError) as error:
-            raise ImportError(f'mcl_mm needs {name}, whose import fails ({error}): {fix}') from error
+            raise ImportError(
+                f'mcl_mm needs {name}, whose import fails ({error}): {fix}'
+            ) from error
         version = Version(module.__version__)
         if version < Version(minimum):
             raise ImportError(f'mcl_mm needs {name}>={minimum}, found {version}: {fix}')
         if name == 'mmcv' and importlib.util.find_spec('mmcv._ext') is None:
-            raise ImportError(f'mcl_mm needs mmcv with its compiled operators (not mmcv-lite): {fix}')
+            raise ImportError(
+                f'mcl_mm needs mmcv with its compiled operators (not mmcv-lite): {fix}'
+            )
 
 
 check_requirements()

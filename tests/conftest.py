@@ -25,7 +25,11 @@ MMLogger.get_instance('mmengine', log_level='ERROR')
 TINY = dict(
     type='mcl_mm.MCL',
     backbone=dict(
-        type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3)
+        type='mmpretrain.ResNet',
+        depth=18,
+        stem_channels=8,
+        base_channels=8,
+        out_indices=(0, 1, 2, 3),
     ),
     neck=dict(
         type='mcl_mm.MCLNeck',
@@ -39,13 +43,13 @@ TINY = dict(
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_config():
     """Config of an MCL of about 50,000 parameters."""
     return copy.deepcopy(TINY)
 
 
-@pytest.fixture()
+@pytest.fixture
 def group_norm_config(tiny_config):
     """The same without batch norm: no image's features depend on the others."""
     norm_cfg = dict(type='GN', num_groups=4)
@@ -54,7 +58,7 @@ def group_norm_config(tiny_config):
     return tiny_config
 
 
-@pytest.fixture()
+@pytest.fixture
 def build():
     """Build and initialise a model from its config, the same every time."""
 
@@ -67,7 +71,7 @@ def build():
     return build_model
 
 
-@pytest.fixture()
+@pytest.fixture
 def views():
     """Eight uint8 views, 64 pixels, of ``batch_size`` images."""
 
@@ -92,13 +96,13 @@ def draw_images(folder: Path, count: int, size=(90, 70), seed=0) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def image_folder(tmp_path):
     """A folder of 24 small JPEGs."""
     return draw_images(tmp_path / 'images', 24)
 
 
-@pytest.fixture()
+@pytest.fixture
 def free_port():
     """A TCP port nobody listens on."""
     with socket.socket() as s:

@@ -40,7 +40,9 @@ def main() -> None:
     torch.save(dict(state_dict=state_dict, meta=meta), args.out)
     parts = {}
     for key, value in state_dict.items():
-        part = 'roi_head.bbox_head.shared_convs' if key.startswith('roi_head') else key.split('.')[0]
+        part = (
+            'roi_head.bbox_head.shared_convs' if key.startswith('roi_head') else key.split('.')[0]
+        )
         tensors, numbers = parts.get(part, (0, 0))
         parts[part] = tensors + 1, numbers + value.numel()
     for part, (tensors, numbers) in parts.items():

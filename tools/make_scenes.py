@@ -5,8 +5,9 @@
 writes ``OUT/unlabelled/*.jpg``, ``OUT/train/*.jpg``, ``OUT/val/*.jpg`` and COCO instance files
 ``OUT/annotations/{train,val}.json``. The same arguments draw the same scenes on every machine.
 
-A class is an outline filled with its own texture; colours, sizes and angles say nothing about it,
-and backgrounds are made of the same textures.
+A class is an outline filled with its own texture. Brightness, size and angle say nothing about it,
+backgrounds are made of the same textures, and all scenes share their colours: to tell them apart a
+network has to look at what is in them.
 """
 
 import argparse
@@ -68,14 +69,20 @@ def texture(rng: np.random.Generator, kind: int, period: float) -> np.ndarray:
     return np.clip(0.5 + 0.5 * pattern, 0, 1).astype(np.float32)
 
 
-def paint(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
-    """Two random colours, mixed by a pattern and lit unevenly: float32 ``(SIDE, SIDE, 3)``."""
-    low, high = rng.uniform(0, 1, (2, 3)).astype(np.float32)
-    while np.abs(low - high).sum() < 0.6:
-        high = rng.uniform(0, 1, 3).astype(np.float32)
-    light = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), SIDE, dtype=np.float32)
+def paint(rng: np.random.Generator, pattern: np.ndarray, contrast: float) -> np.ndarray:
+    """Two tinted grays, mixed by a pattern and lit unevenly: float32 ``(SIDE, SIDE, 3)``.
+
+    Args:
+        rng (np.random.Generator): Chooses the grays.
+        pattern (np.ndarray): In [0, 1], ``(SIDE, SIDE)``.
+        contrast (float): Difference of the grays.
+    """
+    low = rng.uniform(0, 1 - contrast)
+    grays = np.array([low, low + contrast])[:, None] + rng.uniform(-0.08, 0.08, (2, 3))
+    first, second = rng.permutation(grays).astype(np.float32)
+    light = np.linspace(rng.uniform(0.7, 1), rng.uniform(0.7, 1), SIDE, dtype=np.float32)
     light = light[:, None, None] if rng.random() < 0.5 else light[None, :, None]
-    return (low + (high - low) * pattern[..., None]) * light
+    return (first + (second - first) * pattern[..., None]) * light
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
@@ -85,29 +92,28 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np
         tuple: The image, uint8 BGR ``(SIDE, SIDE, 3)``, and per object its class and the mask of
         what can be seen of it, uint8 ``(SIDE, SIDE)``.
     """
-    parts = [paint(rng, texture(rng, rng.integers(6), rng.uniform(10, 48))) for _ in range(2)]
-    blend = cv2.GaussianBlur(rng.standard_normal((SIDE, SIDE)).astype(np.float32), (0, 0), 14)
-    image = np.where(blend[..., None] > 0, *parts)
+    image = paint(rng, texture(rng, rng.integers(6), rng.uniform(24, 64)), rng.uniform(0.1, 0.3))
     objects = []
-    for _ in range(rng.integers(3, 8)):
+    for _ in range(rng.integers(2, 6)):
         label = int(rng.integers(len(CLASSES)))
-        radius = float(np.exp(rng.uniform(np.log(7), np.log(32))))
+        radius = float(np.exp(rng.uniform(np.log(9), np.log(34))))
         centre, angle = rng.uniform(8, SIDE - 8, 2), rng.uniform(0, 2 * np.pi)
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        squeeze = np.array([1, rng.uniform(0.7, 1)])
+        squeeze = np.array([1, rng.uniform(0.75, 1)])
         polygons = [
             np.rint((p * squeeze) @ rotation.T + centre).astype(np.int32)
             for p in outline(CLASSES[label], radius)
         ]
         mask = np.zeros((SIDE, SIDE), np.uint8)
         cv2.fillPoly(mask, polygons, 1)
-        fill = paint(rng, texture(rng, label, rng.uniform(0.35, 0.7) * max(radius, 10)))
+        pattern = texture(rng, label, rng.uniform(0.35, 0.7) * max(radius, 10))
+        fill = paint(rng, pattern, rng.uniform(0.5, 0.9))
         image = np.where(mask[..., None] > 0, fill, image)
         objects = [(seen, m & ~mask & 1) for seen, m in objects] + [(label, mask)]
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7))
     image = image + rng.normal(0, 0.02, image.shape)
     image = (image.clip(0, 1) * 255).astype(np.uint8)
-    return image, [(label, mask) for label, mask in objects if mask.sum() >= 32]
+    return image, [(label, mask) for label, mask in objects if mask.sum() >= 48]
 
 
 def write_split(out: Path, name: str, count: int, rng: np.random.Generator) -> None:

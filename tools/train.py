@@ -44,9 +44,7 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help='settings to override, as key=value; lists as key="[a,b]" without spaces',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -88,7 +86,8 @@ def adapt_to_cpu(cfg: Config) -> None:
         for key in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(key, None)
     if cfg.launcher != 'none':
-        cfg.env_cfg.dist_cfg.backend = 'gloo'
+        if not torch.distributed.is_initialized():  # MMEngine would ask for a GPU
+            torch.distributed.init_process_group('gloo')
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
         )

@@ -39,13 +39,14 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(
-        type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=2,
     dataset=dict(
         data_root=data_root,
@@ -70,7 +71,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-epochs = 12
+epochs = 10
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -89,6 +90,4 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1)
-)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1))

@@ -10,9 +10,7 @@ _base_ = [
 model = dict(
     routed=True,
     backbone=dict(depth=18, stem_channels=32, base_channels=32),
-    neck=dict(
-        in_channels=[32, 64, 128, 256], out_channels=64, hid_channels=256, embed_channels=64
-    ),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, hid_channels=256, embed_channels=64),
     head=dict(in_channels=64, hid_channels=256),
 )
 
@@ -26,6 +24,7 @@ multi_view.transforms = [view_pipeline_q, view_pipeline_k]
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,
+    sampler=dict(type='InfiniteSampler'),
     dataset=dict(
         data_root='work_dirs/quickstart/scenes/unlabelled',
         pipeline=[
@@ -35,21 +34,20 @@ train_dataloader = dict(
         ],
     ),
 )
-epochs = 5
+
+# By iterations, so that a folder of any size takes the same time.
+iterations = 300
+train_cfg = dict(by_epoch=False, max_iters=iterations)
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=epochs,
-        by_epoch=True,
-        begin=0,
-        end=epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=iterations, T_max=iterations),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=epochs)
+# Few updates: the target has to follow faster.
+custom_hooks = [dict(type='TargetUpdateHook', base_momentum=0.96)]
 default_hooks = dict(
-    logger=dict(interval=5), checkpoint=dict(interval=epochs, max_keep_ckpts=1)
+    logger=dict(interval=5),
+    checkpoint=dict(by_epoch=False, interval=iterations, max_keep_ckpts=1),
 )
+log_processor = dict(by_epoch=False)
 env_cfg = dict(cudnn_benchmark=False)

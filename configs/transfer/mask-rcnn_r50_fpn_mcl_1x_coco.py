@@ -1,6 +1,6 @@
 # Mask R-CNN R50-FPN on COCO, 1x, in the paper's protocol (paper: 42.5 box AP / 38.3 mask AP).
-# bash tools/dist_train.sh configs/transfer/mask-rcnn_r50_fpn_mcl_1x_coco.py 8 --cfg-options load_from=EXPORT.pth
-# 8 GPUs x 2 images; hours not measured here. EXPORT.pth comes from tools/export.py.
+# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
+# 8 GPUs x 2 images. Hours: not measured here.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mcl_mm'])
 

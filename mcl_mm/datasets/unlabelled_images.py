@@ -68,7 +68,9 @@ class UnlabelledImages(CustomDataset):
             ]
         if not data_list:
             where = self.ann_file or self.img_prefix
-            raise ValueError(f'no image in {where}: looked for {", ".join(sorted(self.extensions))}')
+            raise ValueError(
+                f'no image in {where}: looked for {", ".join(sorted(self.extensions))}'
+            )
         check_readable([data_list[i]['img_path'] for i in sample_indices(len(data_list), 16)])
         return data_list
 

@@ -1,5 +1,7 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
+import logging
+
 from mmengine.dataset import default_collate
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -39,5 +41,5 @@ def check_start(runner: Runner) -> None:
                 f'stay unused, first {report.unexpected[0]}. configs/transfer has detectors that '
                 'use them all',
                 'current',
-                level='WARNING',
+                level=logging.WARNING,
             )

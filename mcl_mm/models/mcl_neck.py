@@ -41,7 +41,10 @@ class RegionProjector(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.convs = nn.Sequential(
-            *(ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(num_convs))
+            *(
+                ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg)
+                for _ in range(num_convs)
+            )
         )
         self.mlp = MODELS.build(
             dict(

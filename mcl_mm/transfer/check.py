@@ -69,7 +69,7 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
     if report.mismatched:
         key = report.mismatched[0]
         raise ValueError(
-            f'{len(report.mismatched)} weights have another shape than the model\'s, first {key}: '
+            f"{len(report.mismatched)} weights have another shape than the model's, first {key}: "
             f'{tuple(state_dict[key].shape)} in the file, {tuple(own[key].shape)} in the model. '
             'Give the detector the backbone and neck the weights were pre-trained with\n'
             + report.table()

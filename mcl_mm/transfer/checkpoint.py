@@ -2,22 +2,32 @@
 
 import os
 import pickle
+import re
+from collections.abc import Callable
 from typing import Union
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+
+def history_statistic(owner: type, name: str) -> Callable:
+    """Stands in for ``getattr`` while reading: gives a statistic of a logged scalar, nothing else."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'getattr({owner}, {name!r}) in a file of weights')
+    return getattr(owner, name)
+
+
 # What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run.
+multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 SAFE_GLOBALS = [
     HistoryBuffer,
+    (history_statistic, 'builtins.getattr'),
     np.ndarray,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'u4')),
-    *(
-        (getattr(np, '_core', None) or np.core).multiarray.__dict__[name]
-        for name in ('_reconstruct', 'scalar')
-    ),
+    multiarray._reconstruct,
+    multiarray.scalar,
 ]
 
 
@@ -41,12 +51,10 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f'{path} is not a plain file of weights (reading it would run code from it, or it is '
-            f'damaged): {reason}'
-        ) from error
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
+        code = re.search(r'(?i)unsupported (?:global: )?GLOBAL (\S+)', str(error))
+        reason = f'reading it would run code from it, {code[1]}' if code else 'it is damaged'
+        raise ValueError(f'{path} is not a plain file of weights: {reason}') from error
+    except (RuntimeError, EOFError, LookupError, OSError) as error:
         raise ValueError(f'{path} cannot be read as a PyTorch checkpoint: {error}') from error
     state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not state_dict or not all(isinstance(v, torch.Tensor) for v in state_dict.values()):

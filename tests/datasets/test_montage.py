@@ -25,12 +25,10 @@ def slow_montage(views, source, ratio):
 
 @pytest.mark.parametrize('batch_size', [1, 3, 8, 33])
 def test_equals_slow_reference(views, batch_size):
-    side_views = views(batch_size, side=32)
+    v = views(batch_size, side=32)
     generator = torch.Generator().manual_seed(1)
-    for side, side_views in zip(
-        MontageTransform()(side_views[:4], side_views[4:], generator=generator),
-        (side_views[:4], side_views[4:]),
-    ):
+    sides = MontageTransform()(v[:4], v[4:], generator=generator)
+    for side, side_views in zip(sides, (v[:4], v[4:])):
         assert torch.equal(side.sheets[0], side_views[0])
         for level, ratio in enumerate((1, 2, 4, 8)):
             expected = slow_montage(side_views[level], side.sources[level], ratio)

@@ -118,7 +118,9 @@ def test_overfits_eight_images(tiny_config, build, image_folder, routed):
     for level, source in enumerate(q.sources):
         predicted = model.head.predictors[level]((online[level],))[0]
         found = (F.normalize(predicted) @ F.normalize(target).t()).argmax(1)
-        assert (found == source).float().mean() > (0.9, 0.5, 0.25, 0.2)[level], level  # chance: 0.125
+        assert (found == source).float().mean() > (0.9, 0.5, 0.25, 0.2)[level], (
+            level
+        )  # chance: 0.125
 
 
 def test_checkpoint_without_a_target_starts_it_from_the_online(tiny_config, build):
@@ -163,7 +165,5 @@ def test_extract_feat_is_the_pyramid(tiny_config, build):
     model = build(tiny_config).eval()
     images = torch.randn(2, 3, 64, 96)
     maps = model(images, mode='tensor')
-    assert [tuple(m.shape) for m in maps] == [
-        (2, 8, 64 // s, 96 // s) for s in (4, 8, 16, 32)
-    ]
+    assert [tuple(m.shape) for m in maps] == [(2, 8, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
     torch.testing.assert_close(maps, model.neck.fpn(model.backbone(images)))

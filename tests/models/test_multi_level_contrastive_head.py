@@ -12,7 +12,7 @@ from mcl_mm.models import MultiLevelContrastiveHead
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 
 
-@pytest.fixture()
+@pytest.fixture
 def head():
     """Four levels whose predictors change nothing, so that predictions are the inputs."""
     head = MultiLevelContrastiveHead(in_channels=8, hid_channels=8, temperature=0.5)

@@ -85,7 +85,10 @@ def trained():
         inputs = np.random.RandomState(step['input_seed']).standard_normal(shape)
         views = torch.from_numpy(inputs).unbind(1)
         sources = [
-            [torch.arange(4), *(torch.tensor(step['source'][f'level{k}_{side}']) for k in (1, 2, 3))]
+            [
+                torch.arange(4),
+                *(torch.tensor(step['source'][f'level{k}_{side}']) for k in (1, 2, 3)),
+            ]
             for side in 'qk'
         ]
         montages = model.data_preprocessor.montage(views[:4], views[4:], sources=sources)
@@ -137,4 +140,6 @@ def test_norms(trained, step, norm):
 
 @pytest.mark.parametrize('step', range(3))
 def test_momentum(trained, step):
-    assert trained[step]['momentum'] == pytest.approx(REFERENCE['steps'][step]['momentum'], rel=1e-12)
+    assert trained[step]['momentum'] == pytest.approx(
+        REFERENCE['steps'][step]['momentum'], rel=1e-12
+    )

@@ -1,7 +1,12 @@
 # Eight independent views of every image of a folder: four for side q, four for side k.
 # One's own images: train_dataloader.dataset.data_root; nested or flat, no labels needed.
 crop_flip_color = [
-    dict(type='mmpretrain.RandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0), backend='pillow'),
+    dict(
+        type='mmpretrain.RandomResizedCrop',
+        scale=224,
+        crop_ratio_range=(0.2, 1.0),
+        backend='pillow',
+    ),
     dict(type='mmpretrain.RandomFlip', prob=0.5),
     dict(
         type='RandomApply',

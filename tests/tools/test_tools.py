@@ -1,0 +1,244 @@
+"""The tools end to end, at a tiny size, as a user calls them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from conftest import ROOT, draw_images
+
+PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
+FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
+SMALL = [
+    'train_dataloader.batch_size=4',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_cfg.max_iters=2',
+    'default_hooks.checkpoint.interval=2',
+    'log_level=ERROR',
+]
+
+
+def call(monkeypatch, tool, *arguments):
+    """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope."""
+    monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        import_module(tool).main()
+
+
+def run(*command, **environment):
+    """Run a command as its own process; return it with its output as text."""
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', **environment)
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=env, text=True, capture_output=True, timeout=300
+    )
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    """A pre-training run of two steps, its export and a few drawn scenes."""
+    folder = tmp_path_factory.mktemp('work')
+    images = draw_images(folder / 'images', 12)
+    with pytest.MonkeyPatch.context() as patch:
+        call(patch, 'train', PRETRAIN, '--work-dir', folder / 'pretrain', '--cfg-options', *SMALL,
+             f'train_dataloader.dataset.data_root={images}')  # fmt: skip
+        call(patch, 'export', folder / 'pretrain/iter_2.pth', folder / 'export.pth')
+        shutil.copy(folder / 'pretrain/iter_2.pth', folder / 'pretrain.pth')  # resuming removes it
+        call(patch, 'make_scenes', folder / 'scenes', '--train', 4, '--val', 3, '--unlabelled', 2)
+    return folder
+
+
+def test_pretraining_leaves_a_checkpoint_and_a_log(work):
+    logged = next(work.glob('pretrain/*/vis_data/config.py')).read_text()
+    assert 'MultiLevelContrastiveHead' in logged
+    model = torch.load(work / 'pretrain.pth', weights_only=False)['state_dict']
+    online, target = model['backbone.conv1.weight'], model['target.backbone.conv1.weight']
+    assert not torch.equal(online, target)
+
+
+def test_export_is_small_and_says_where_it_comes_from(work):
+    export = torch.load(work / 'export.pth', weights_only=True)
+    assert set(export) == {'state_dict', 'meta'}
+    assert export['meta']['source'] == 'iter_2.pth'
+    assert export['meta']['iteration'] == 2
+    assert 'MCLNeck' in export['meta']['config']
+    checkpoint = work / 'pretrain.pth'
+    assert (work / 'export.pth').stat().st_size < checkpoint.stat().st_size / 3
+
+
+def test_resume_goes_on_from_the_newest_checkpoint(work, monkeypatch):
+    options = [*SMALL, f'train_dataloader.dataset.data_root={work / "images"}']
+    options[3:5] = ['train_cfg.max_iters=3', 'default_hooks.checkpoint.interval=1']
+    call(monkeypatch, 'train', PRETRAIN, '--work-dir', work / 'pretrain', '--resume',
+         '--cfg-options', *options)  # fmt: skip
+    after = torch.load(work / 'pretrain/iter_3.pth', weights_only=False)
+    assert after['meta']['iter'] == 3
+    step = [s['step'] for s in after['optimizer']['state'].values()]
+    assert {int(s) for s in step} == {3}
+
+
+def test_montage_picture(work, monkeypatch, tmp_path):
+    call(monkeypatch, 'browse_montage', PRETRAIN, tmp_path / 'm.png', '--batch-size', 8,
+         '--cfg-options', f'train_dataloader.dataset.data_root={work / "images"}')  # fmt: skip
+    picture = cv2.imread(str(tmp_path / 'm.png'))
+    assert picture.shape[:2] == (2 * (448 + 36 + 6), 4 * (448 + 12))
+    assert np.unique(picture.reshape(-1, 3), axis=0).shape[0] > 100
+
+
+def test_scenes_are_deterministic_and_their_masks_match_their_boxes(work, monkeypatch, tmp_path):
+    call(monkeypatch, 'make_scenes', tmp_path, '--train', 4, '--val', 3, '--unlabelled', 2)
+    for path in (work / 'scenes').rglob('*.*'):
+        assert path.read_bytes() == (tmp_path / path.relative_to(work / 'scenes')).read_bytes()
+    from pycocotools.coco import COCO
+
+    coco = COCO(tmp_path / 'annotations/train.json')
+    assert len(coco.imgs) == 4
+    assert len(coco.anns) >= 8
+    for annotation in coco.anns.values():
+        mask = coco.annToMask(annotation)
+        assert mask.sum() == annotation['area']
+        y, x = mask.nonzero()
+        box = [x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1]
+        assert annotation['bbox'] == box
+
+
+def finetune_options(work):
+    return [
+        f'data_root={work}/scenes/',
+        f'train_dataloader.dataset.data_root={work}/scenes/',
+        f'val_dataloader.dataset.data_root={work}/scenes/',
+        f'test_dataloader.dataset.data_root={work}/scenes/',
+        f'val_evaluator.ann_file={work}/scenes/annotations/val.json',
+        f'test_evaluator.ann_file={work}/scenes/annotations/val.json',
+        'train_dataloader.batch_size=4',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'default_hooks.checkpoint.interval=1',
+        'log_level=ERROR',
+    ]
+
+
+def test_finetune_from_the_export_then_test(work, monkeypatch):
+    call(monkeypatch, 'train', FINETUNE, '--work-dir', work / 'finetune', '--cfg-options',
+         *finetune_options(work), f'load_from={work}/export.pth')  # fmt: skip
+    scalars = next(work.glob('finetune/*/vis_data/scalars.json')).read_text().splitlines()
+    assert any('coco/segm_mAP' in json.loads(line) for line in scalars)
+    call(monkeypatch, 'test', FINETUNE, work / 'finetune/epoch_1.pth', '--work-dir', work / 'test',
+         '--cfg-options', *finetune_options(work))  # fmt: skip
+    results = json.loads(next(work.glob('test/*/*.json')).read_text())
+    assert 'coco/bbox_mAP' in results
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'],
+         'FileNotFoundError: .*no image folder at /nowhere'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/empty'],
+         'ValueError: .*no image in .*/empty'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/bad'],
+         'ValueError: .*no readable image'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
+                   'train_dataloader.batch_size=64'],
+         'ValueError: no batch to train on: 12 images .*batch of 64'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
+                   'train_dataloader.batch_size=4',
+                   'train_dataloader.dataset.pipeline.1.transforms.0.0.scale=80',
+                   'train_dataloader.dataset.pipeline.1.transforms.1.0.scale=80'],
+         'ValueError: the side of the views must be a multiple of 32 pixels, got 80'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
+                   'train_dataloader.batch_size=4',
+                   'model.data_preprocessor.montage.ratios=(1,2,4,12)'],
+         'ValueError: ratio 12 does not divide the side of the views, 64 pixels'),
+        ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
+                   'train_dataloader.batch_size=4',
+                   'model.data_preprocessor.montage.num_sheets=(8,2,1,1)'],
+         'ValueError: level 0 shows the 4 images'),
+        ('train', [PRETRAIN, '--resume', '/nowhere.pth'],
+         'FileNotFoundError: no checkpoint to resume from at /nowhere.pth'),
+        ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/notes.pth'],
+         'ValueError: .*notes.pth'),
+        ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/pretrain.pth'],
+         r'ValueError: .*tools/export\.py first'),
+        ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/export.pth',
+                   'model.neck.out_channels=32', 'model.rpn_head.in_channels=32'],
+         r'ValueError: .* another shape .*neck\.'),
+        ('export', ['{work}/foreign.pth', '/tmp/out.pth'],
+         'ValueError: not an mcl_mm pre-training checkpoint'),
+        ('export', ['/nowhere.pth', '/tmp/out.pth'], 'FileNotFoundError: no checkpoint at'),
+        ('test', [PRETRAIN, '{work}/export.pth'], 'ValueError: .* has no test_dataloader'),
+        ('browse_montage', [PRETRAIN, '/tmp/out.png', '--cfg-options',
+                            'train_dataloader.dataset.data_root=/nowhere'],
+         'FileNotFoundError: .*no image folder'),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_clear_error(work, monkeypatch, tool, arguments, message):
+    (work / 'empty').mkdir(exist_ok=True)
+    (work / 'bad').mkdir(exist_ok=True)
+    (work / 'bad/a.jpg').write_text('text')
+    (work / 'notes.pth').write_text('text')
+    torch.save({'fc.weight': torch.ones(1)}, work / 'foreign.pth')
+    expanded = []
+    for argument in arguments:
+        if argument == '{finetune}':
+            expanded += finetune_options(work)
+        else:
+            expanded.append(argument.replace('{work}', str(work)))
+    if tool == 'train':
+        expanded[1:1] = ['--work-dir', str(work / 'refused')]
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, tool, *expanded)
+    assert re.match(message, str(error.value.code), re.DOTALL), error.value.code
+
+
+def test_refused_input_sets_the_exit_code(work):
+    process = run(sys.executable, 'tools/export.py', '/nowhere.pth', '/tmp/out.pth')
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith('FileNotFoundError: no checkpoint at')
+    assert 'Traceback' not in process.stderr
+
+
+def test_two_processes_by_dist_train(work, free_port):
+    process = run(
+        'bash', 'tools/dist_train.sh', PRETRAIN, 2, '--work-dir', work / 'dist', '--cfg-options',
+        *SMALL, f'train_dataloader.dataset.data_root={work}/images', PORT=str(free_port),
+        PATH=f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert (work / 'dist/iter_2.pth').exists()
+    assert len(list(work.glob('dist/*/vis_data/scalars.json'))) == 1
+
+
+def test_slurm_train_hands_everything_to_srun(tmp_path):
+    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    process = run(
+        'bash', 'tools/slurm_train.sh', 'gpu', 'job', 'config.py', 'out', '--resume', 'auto',
+        GPUS='4', SRUN_ARGS='--exclude=a --mem=0', PATH=f'{tmp_path}:{os.environ["PATH"]}',
+    )  # fmt: skip
+    assert process.returncode == 0
+    assert '-p gpu --job-name=job --gres=gpu:4 --ntasks=4 --ntasks-per-node=4' in process.stdout
+    assert '--exclude=a --mem=0 python -u tools/train.py config.py' in process.stdout
+    assert process.stdout.strip().endswith('--work-dir=out --launcher=slurm --resume auto')
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'slurm_train.sh'])
+def test_launchers_say_how_to_call_them(script):
+    process = run('bash', f'tools/{script}')
+    assert process.returncode == 2
+    assert f'bash tools/{script}' in process.stdout

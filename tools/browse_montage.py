@@ -1,0 +1,103 @@
+"""Draw what the network sees: one sheet of each level, for both sides.
+
+    python tools/browse_montage.py CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
+
+Every tile has a frame whose colour, and where it fits a number, tells its source image.
+"""
+
+import argparse
+import colorsys
+import sys
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import default_collate
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+import mcl_mm  # noqa: F401  (registers the components)
+from mcl_mm.datasets.montage import Montage
+from mcl_mm.registry import DATASETS, TRANSFORMS
+
+SHEET = 448  # side of a sheet in the picture, pixels
+MARGIN = 36
+
+
+def colour(source: int) -> tuple[float, float, float]:
+    """A BGR colour for each source, neighbours well apart."""
+    return tuple(255 * c for c in colorsys.hsv_to_rgb(source * 0.618 % 1, 0.9, 1.0))
+
+
+def draw_sheet(sheet: Tensor, sources: list[int], ratio: int) -> np.ndarray:
+    """One sheet, ``(3, S, S)`` uint8 RGB, enlarged and framed: ``(SHEET, SHEET, 3)`` uint8 BGR."""
+    picture = np.ascontiguousarray(sheet.permute(1, 2, 0).numpy()[..., ::-1])
+    picture = cv2.resize(picture, (SHEET, SHEET), interpolation=cv2.INTER_NEAREST)
+    tile = SHEET // ratio
+    for index, source in enumerate(sources):
+        y, x = index // ratio * tile, index % ratio * tile
+        cv2.rectangle(picture, (x + 1, y + 1), (x + tile - 2, y + tile - 2), colour(source), 2)
+        cv2.putText(
+            picture, str(source), (x + 5, y + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3
+        )
+        cv2.putText(
+            picture, str(source), (x + 5, y + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1
+        )
+    return picture
+
+
+def draw_side(montage: Montage, ratios: tuple[int, ...], name: str) -> np.ndarray:
+    """The first sheet of each level in a row, with captions."""
+    columns = []
+    for level, (sheets, sources, ratio) in enumerate(zip(montage.sheets, montage.sources, ratios)):
+        first = sources[: ratio**2].tolist()
+        picture = draw_sheet(sheets[0], first, ratio)
+        picture = cv2.copyMakeBorder(
+            picture, MARGIN, 6, 6, 6, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+        )
+        tile = sheets.shape[-1] // ratio
+        caption = (
+            f'side {name}, level {level}: sheet 1 of {len(sheets)}, {tile} px tiles, '
+            f'read from P{5 - level}'
+        )
+        cv2.putText(
+            picture, caption, (6, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        columns.append(picture)
+    return np.hstack(columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a pre-training run')
+    parser.add_argument('out', help='picture to write, .png or .jpg')
+    parser.add_argument('--batch-size', type=int, help="images a montage; default the config's")
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    init_default_scope(cfg.default_scope)
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    try:
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        transform = TRANSFORMS.build(cfg.model.data_preprocessor.montage)
+        count = min(args.batch_size or cfg.train_dataloader.batch_size, len(dataset))
+        chosen = np.random.permutation(len(dataset))[:count]
+        views = default_collate([dataset[i] for i in chosen])['inputs']
+        levels = len(views) // 2
+        q, k = transform(views[:levels], views[levels:])
+    except (OSError, ValueError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    rows = [draw_side(side, transform.ratios, name) for side, name in ((q, 'q'), (k, 'k'))]
+    if not cv2.imwrite(args.out, np.vstack(rows)):
+        sys.exit(f'OSError: cannot write {args.out}')
+    print(f'{args.out}: montage of {count} images')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# From a folder of images to a better detector, in one command:
+#
+#   bash tools/quickstart.sh                 pre-train on drawn scenes, then fine-tune Mask R-CNN on few
+#                                            labelled ones, from the export and from random weights
+#   bash tools/quickstart.sh --images DIR    pre-train on your own images instead, and export
+#
+#   --out DIR    where everything goes (default work_dirs/quickstart)
+#   --seeds N    fine-tune N times from each start (default 1)
+set -euo pipefail
+
+OUT= IMAGES= SEEDS=1
+while [ $# -gt 0 ]; do
+    case $1 in
+    --images) IMAGES=${2:?--images needs a folder} && shift 2 ;;
+    --out) OUT=${2:?--out needs a folder} && shift 2 ;;
+    --seeds) SEEDS=${2:?--seeds needs a number} && shift 2 ;;
+    *)
+        sed -n '2,9s/^# \?//p' "$0"
+        [ "$1" = -h ] || [ "$1" = --help ] && exit 0
+        exit 2
+        ;;
+    esac
+done
+if [ -n "$IMAGES" ]; then
+    [ -d "$IMAGES" ] || { echo "error: no image folder at $IMAGES" >&2; exit 1; }
+    IMAGES=$(cd "$IMAGES" && pwd)
+fi
+
+. "$(dirname "$0")/install.sh"
+OUT=${OUT:-$ROOT/work_dirs/quickstart}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+cd "$ROOT"
+export PYTHONWARNINGS=ignore
+MINUTES=$OUT/minutes.txt
+: >"$MINUTES"
+
+# Run one stage: its name, a pattern of the lines worth showing, the command.
+stage() {
+    local name=$1 show=$2 start=$SECONDS log=$OUT/${1// /_}.log
+    shift 2
+    echo "== $name (log: $log)"
+    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E "$show" || true; } | cut -c 1-150 || {
+        tail -n 5 "$log" >&2
+        fail "stage '$name' failed: see $log"
+    }
+    printf '%s\t%.1f\n' "$name" "$(((SECONDS - start) * 10 / 60))e-1" >>"$MINUTES"
+}
+PROGRESS='Epoch\(|Iter\(|mAP|Error|MiB'
+
+scenes=$OUT/scenes
+if [ ! -e "$scenes/complete" ]; then
+    stage 'draw scenes' 'scenes$' python tools/make_scenes.py "$scenes"
+    touch "$scenes/complete"
+fi
+stage 'montage picture' 'montage|Error' python tools/browse_montage.py configs/quickstart/pretrain.py \
+    "$OUT/montage.png" --cfg-options "train_dataloader.dataset.data_root=${IMAGES:-$scenes/unlabelled}"
+rm -rf "$OUT/pretrain"
+stage 'pre-train' "$PROGRESS" python tools/train.py configs/quickstart/pretrain.py \
+    --work-dir "$OUT/pretrain" \
+    --cfg-options "train_dataloader.dataset.data_root=${IMAGES:-$scenes/unlabelled}"
+stage 'export' 'MiB|Error' python tools/export.py "$(cat "$OUT/pretrain/last_checkpoint")" "$OUT/export.pth"
+if [ -z "$IMAGES" ]; then
+    for ((seed = 0; seed < SEEDS; seed++)); do
+        for start in random export; do
+            load=()
+            [ $start = random ] || load=("load_from=$OUT/export.pth")
+            rm -rf "$OUT/finetune-$start-$seed"
+            stage "fine-tune from $start, seed $seed" "$PROGRESS" \
+                python tools/train.py configs/quickstart/finetune.py \
+                --work-dir "$OUT/finetune-$start-$seed" \
+                --cfg-options "data_root=$scenes/" "randomness.seed=$seed" "${load[@]}"
+        done
+    done
+fi
+python tools/quickstart_report.py "$OUT"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Everything a change has to pass: bash tools/run_tests.sh [arguments of pytest]
+set -euo pipefail
+. "$(dirname "$0")/install.sh"
+cd "$ROOT"
+ruff check .
+ruff format --check .
+# Small tensors on few cores: more threads only wait for each other.
+OMP_NUM_THREADS=1 python -m pytest "$@"

@@ -1,0 +1,56 @@
+"""Evaluate a fine-tuned detector: runs the test part of an MMEngine config.
+
+    python tools/test.py CONFIG CHECKPOINT
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import os
+import sys
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.transfer import check_load, read_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of a detector')
+    parser.add_argument('checkpoint', help='written by tools/train.py with that config')
+    parser.add_argument('--work-dir', help='where the log goes')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        if cfg.get('test_dataloader') is None:
+            raise ValueError(
+                f'{args.config} has no test_dataloader. Pre-training has nothing to test: fine-tune '
+                'a detector from its export and test that'
+            )
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        cfg.work_dir = args.work_dir or os.path.join('work_dirs', name)
+        cfg.launcher = args.launcher
+        cfg.load_from = args.checkpoint
+        runner = Runner.from_cfg(cfg)
+        report = check_load(runner.model, read_checkpoint(args.checkpoint)['state_dict'])
+        if report.missing:
+            raise ValueError(
+                f'{args.checkpoint} lacks {len(report.missing)} weights of the detector, first '
+                f'{report.missing[0]}: it has not been fine-tuned with {args.config}'
+            )
+    except (OSError, ValueError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
