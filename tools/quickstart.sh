@@ -5,18 +5,18 @@
 #                                            labelled ones, from the export and from random weights
 #   bash tools/quickstart.sh --images DIR    pre-train on your own images instead, and export
 #
-#   --out DIR    where everything goes (default work_dirs/quickstart)
-#   --seeds N    fine-tune N times from each start (default 1)
+#   --seeds N                                fine-tune N times from each start (default 1)
+#
+# Everything goes to work_dirs/quickstart, with --images to work_dirs/quickstart_images.
 set -euo pipefail
 
-OUT= IMAGES= SEEDS=1
+IMAGES= SEEDS=1
 while [ $# -gt 0 ]; do
     case $1 in
     --images) IMAGES=${2:?--images needs a folder} && shift 2 ;;
-    --out) OUT=${2:?--out needs a folder} && shift 2 ;;
     --seeds) SEEDS=${2:?--seeds needs a number} && shift 2 ;;
     *)
-        sed -n '2,9s/^# \?//p' "$0"
+        sed -n '2,10s/^# \?//p' "$0"
         [ "$1" = -h ] || [ "$1" = --help ] && exit 0
         exit 2
         ;;
@@ -28,13 +28,12 @@ if [ -n "$IMAGES" ]; then
 fi
 
 . "$(dirname "$0")/install.sh"
-OUT=${OUT:-$ROOT/work_dirs/quickstart}
-mkdir -p "$OUT"
-OUT=$(cd "$OUT" && pwd)
 cd "$ROOT"
+OUT=work_dirs/quickstart${IMAGES:+_images}
+mkdir -p "$OUT"
 export PYTHONWARNINGS=ignore
-MINUTES=$OUT/minutes.txt
-: >"$MINUTES"
+SECONDS_FILE=$OUT/seconds.txt
+: >"$SECONDS_FILE"
 
 # Run one stage: its name, a pattern of the lines worth showing, the command.
 stage() {
@@ -45,12 +44,12 @@ stage() {
         tail -n 5 "$log" >&2
         fail "stage '$name' failed: see $log"
     }
-    printf '%s\t%.1f\n' "$name" "$(((SECONDS - start) * 10 / 60))e-1" >>"$MINUTES"
+    printf '%s\t%s\n' "$name" "$((SECONDS - start))" >>"$SECONDS_FILE"
 }
 PROGRESS='Epoch\(|Iter\(|mAP|Error|MiB'
 
 scenes=$OUT/scenes
-if [ ! -e "$scenes/complete" ]; then
+if [ -z "$IMAGES" ] && [ ! -e "$scenes/complete" ]; then
     stage 'draw scenes' 'scenes$' python tools/make_scenes.py "$scenes"
     touch "$scenes/complete"
 fi
@@ -70,7 +69,7 @@ if [ -z "$IMAGES" ]; then
             stage "fine-tune from $start, seed $seed" "$PROGRESS" \
                 python tools/train.py configs/quickstart/finetune.py \
                 --work-dir "$OUT/finetune-$start-$seed" \
-                --cfg-options "data_root=$scenes/" "randomness.seed=$seed" "${load[@]}"
+                --cfg-options "randomness.seed=$seed" "${load[@]}"
         done
     done
 fi

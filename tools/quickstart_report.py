@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('out', type=Path, help='the --out of tools/quickstart.sh')
+    parser.add_argument('out', type=Path, help='where tools/quickstart.sh has put everything')
     out = parser.parse_args().out
     starts = ('random', 'export')
     finetunes = {s: [read_scalars(r) for r in sorted(out.glob(f'finetune-{s}-*'))] for s in starts}
@@ -113,9 +113,9 @@ def main() -> None:
         pictures.append(draw_detections(out))
 
     print('\nminutes')
-    for line in (out / 'minutes.txt').read_text().splitlines():
-        name, minutes = line.split('\t')
-        print(f'  {name:32}{float(minutes):6.1f}')
+    for line in (out / 'seconds.txt').read_text().splitlines():
+        name, seconds = line.split('\t')
+        print(f'  {name:32}{int(seconds) / 60:6.1f}')
     if finetunes:
         seeds = len(finetunes['export'])
         print(f'\nMask R-CNN, same budget, {seeds} seed(s): mean (each)')

@@ -49,8 +49,8 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
         LoadReport: What will be loaded and what not.
 
     Raises:
-        ValueError: Nothing fits; a tensor has another shape than the model's; or the backbone would
-            be loaded in part only.
+        ValueError: Nothing fits; it is a pre-training checkpoint and the model is not; a tensor has
+            another shape than the model's; or the backbone would be loaded in part only.
     """
     own = model.state_dict()
     report = LoadReport(
@@ -59,12 +59,16 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
         unexpected=[k for k in state_dict if k not in own],
         mismatched=[k for k in state_dict if k in own and own[k].shape != state_dict[k].shape],
     )
+    if any(key.startswith('neck.projector.') for key in report.unexpected):
+        raise ValueError(
+            'this is a whole pre-training checkpoint, of which a detector would take the backbone '
+            'only: turn it into a file for detectors with tools/export.py first'
+        )
     if not report.loaded:
         raise ValueError(
             'none of these weights fits the model: their names begin with '
             f'{sorted({k.split(".")[0] for k in state_dict})[:6]}, the model has '
-            f'{sorted({k.split(".")[0] for k in own})[:6]}. A pre-training checkpoint goes through '
-            'tools/export.py first'
+            f'{sorted({k.split(".")[0] for k in own})[:6]}'
         )
     if report.mismatched:
         key = report.mismatched[0]

@@ -15,7 +15,7 @@ from mmpretrain.engine.optimizers import LARS
 
 from mcl_mm.engine import cosine_momentum
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer.official import from_official, rename_official
+from mcl_mm.transfer.official import convert_official, rename_official
 
 REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'reference.json').read_text())
 
@@ -61,7 +61,7 @@ def trained():
     model.double().train()
     names = [name for name, _ in REFERENCE['state_dict_keys']]
     weights = {name: official_tensor(name, s) for name, s in REFERENCE['state_dict_keys']}
-    model.load_state_dict(from_official(weights))
+    model.load_state_dict(convert_official(weights).state_dict)
     parameters = dict(model.named_parameters())
     online = {
         name: parameters[rename_official(name)]

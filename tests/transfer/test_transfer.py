@@ -111,9 +111,16 @@ def test_other_backbone_is_refused(tiny_config, build):
         check_load(other, weights)
 
 
-def test_unexported_checkpoint_is_refused(tiny_config, build):
+def test_weights_of_something_else_are_refused():
     model = torch.nn.Module()
     model.body = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"none of these weights fits.*'fc'.*'body'"):
+        check_load(model, {'fc.weight': torch.ones(2, 2)})
+
+
+def test_unexported_checkpoint_is_refused(tiny_config, build):
+    model = torch.nn.Module()
+    model.backbone = build(tiny_config).backbone
     with pytest.raises(ValueError, match=r'tools/export\.py first'):
         check_load(model, build(tiny_config).state_dict())
 
