@@ -31,8 +31,8 @@ def colour(source: int) -> tuple[float, float, float]:
 
 
 def draw_sheet(sheet: Tensor, sources: list[int], ratio: int) -> np.ndarray:
-    """One sheet, ``(3, S, S)`` uint8 RGB, enlarged and framed: ``(SHEET, SHEET, 3)`` uint8 BGR."""
-    picture = np.ascontiguousarray(sheet.permute(1, 2, 0).numpy()[..., ::-1])
+    """One sheet, ``(3, S, S)`` uint8 BGR, enlarged and framed: ``(SHEET, SHEET, 3)`` uint8 BGR."""
+    picture = sheet.permute(1, 2, 0).contiguous().numpy()
     picture = cv2.resize(picture, (SHEET, SHEET), interpolation=cv2.INTER_NEAREST)
     tile = SHEET // ratio
     for index, source in enumerate(sources):

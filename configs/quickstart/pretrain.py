@@ -28,7 +28,7 @@ train_dataloader = dict(
     dataset=dict(
         data_root='work_dirs/quickstart/scenes/unlabelled',
         pipeline=[
-            dict(type='LoadRGBImage'),
+            dict(type='LoadAnyImage'),
             multi_view,
             dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
         ],

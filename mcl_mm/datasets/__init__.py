@@ -1,6 +1,6 @@
-from .loading import LoadRGBImage
+from .loading import LoadAnyImage
 from .montage import Montage, MontageTransform
 from .unlabelled_images import UnlabelledImages
 from .worker_seed import seed_worker
 
-__all__ = ['LoadRGBImage', 'Montage', 'MontageTransform', 'UnlabelledImages', 'seed_worker']
+__all__ = ['LoadAnyImage', 'Montage', 'MontageTransform', 'UnlabelledImages', 'seed_worker']

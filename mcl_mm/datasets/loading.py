@@ -33,12 +33,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 @TRANSFORMS.register_module()
-class LoadRGBImage(BaseTransform):
-    """Read an image file through Pillow, as RGB (MMCV's loader gives BGR and mistakes CMYK).
+class LoadAnyImage(BaseTransform):
+    """Read an image file of any kind as a viewer shows it (MMCV's loader mistakes CMYK and alpha).
+
+    The channels come out as BGR, in which MMCV's colour transforms weigh and turn them; the data
+    preprocessor makes RGB of them.
 
     **Required Keys:** ``img_path``.
 
-    **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, RGB), ``img_shape`` and ``ori_shape``
+    **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, BGR), ``img_shape`` and ``ori_shape``
     (``(H, W)``).
     """
 
@@ -51,7 +54,7 @@ class LoadRGBImage(BaseTransform):
         path = results['img_path']
         try:
             with Image.open(path) as image:
-                results['img'] = np.array(to_rgb(image))
+                results['img'] = np.ascontiguousarray(np.asarray(to_rgb(image))[..., ::-1])
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise OSError(f'cannot read {path} as an image: {error}') from error
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]

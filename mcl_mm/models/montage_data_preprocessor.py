@@ -13,7 +13,7 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
     Args:
         montage (dict): A :class:`~mcl_mm.datasets.MontageTransform`. Defaults to
             ``dict(type='MontageTransform')``.
-        **kwargs: ``mean``, ``std`` (per channel, in the range of the views) and the rest of
+        **kwargs: ``mean``, ``std`` (per channel, in the range of the views), ``bgr_to_rgb`` and the rest of
             mmpretrain's ``SelfSupDataPreprocessor``.
     """
 

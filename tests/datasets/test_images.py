@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcl_mm.datasets import LoadRGBImage, UnlabelledImages
+from mcl_mm.datasets import LoadAnyImage, UnlabelledImages
 
 
 @pytest.fixture()
@@ -16,10 +16,10 @@ def photo():
 
 
 def load(path):
-    results = LoadRGBImage()(dict(img_path=str(path)))
+    results = LoadAnyImage()(dict(img_path=str(path)))
     assert results['img'].dtype == np.uint8
     assert results['img_shape'] == results['img'].shape[:2]
-    return results['img'].astype(int)
+    return results['img'][..., ::-1].astype(int)  # RGB, as Pillow has it
 
 
 @pytest.mark.parametrize(

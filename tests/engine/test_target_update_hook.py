@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -14,7 +15,12 @@ from mcl_mm.engine import TargetUpdateHook, cosine_momentum
 
 
 def test_cosine_momentum_has_the_published_values():
-    assert cosine_momentum(0.99, 0, 31200) == 0.99
+    i = np.arange(31200)
+    series = [cosine_momentum(0.99, update, 31200) for update in i]
+    expected = 1 - 0.01 * (np.cos(np.pi * i / 31200) + 1) / 2
+    np.testing.assert_allclose(series, expected, rtol=1e-14)
+    assert np.all(np.diff(series) > 0)
+    assert series[0] == 0.99
     assert cosine_momentum(0.99, 15600, 31200) == pytest.approx(0.995)
     last = 1 - 0.01 * (math.cos(math.pi * 31199 / 31200) + 1) / 2
     assert cosine_momentum(0.99, 31199, 31200) == pytest.approx(last, rel=1e-15)

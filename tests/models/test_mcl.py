@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
@@ -137,6 +138,26 @@ def test_checkpoint_without_a_target_starts_it_from_the_online(tiny_config, buil
         for n, p in model.target.named_parameters():
             assert torch.equal(p, weights[n])
         model.init_weights()
+
+
+@pytest.mark.parametrize(('prefix', 'written'), [(None, ''), ('backbone.', 'backbone.'),
+                                                 ('module.encoder_q.', 'module.encoder_q.')])  # fmt: skip
+def test_pretraining_can_begin_from_another_methods_resnet(
+    tiny_config, build, tmp_path, prefix, written
+):
+    """torchvision and timm (no prefix), mmpretrain, MoCo: online and target begin with it."""
+    weights = torchvision.models.resnet18().state_dict()
+    torch.save(dict(state_dict={written + k: v for k, v in weights.items()}), tmp_path / 'a.pth')
+    tiny_config['backbone'].update(
+        stem_channels=64,
+        base_channels=64,
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix=prefix),
+    )
+    tiny_config['neck'].update(in_channels=[64, 128, 256, 512])
+    model = build(tiny_config)
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+        assert torch.equal(model.target.backbone.state_dict()[name], weights[name]), name
 
 
 def test_checkpoint_with_a_target_keeps_it(tiny_config, build):

@@ -33,6 +33,13 @@ def test_first_half_of_the_views_is_side_q(views):
     torch.testing.assert_close(k.sheets[0] * std + mean, v[4].float())
 
 
+def test_channels_are_turned_to_rgb(views):
+    v = views(2)
+    q, _ = make(bgr_to_rgb=True)(dict(inputs=v))['inputs']
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    torch.testing.assert_close(q.sheets[0] * std + mean, v[0].flip(1).float())
+
+
 def test_montage_is_configurable(views):
     montage = dict(type='MontageTransform', ratios=(1, 4), appearances=(1, 2))
     v = views(8)

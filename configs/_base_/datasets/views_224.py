@@ -21,8 +21,7 @@ crop_flip_color = [
         type='RandomGrayscale',
         prob=0.2,
         keep_channels=True,
-        channel_weights=(0.299, 0.587, 0.114),
-        color_format='rgb',
+        channel_weights=(0.114, 0.587, 0.299),
     ),
 ]
 # A level of 10 out of 10 with std 'inf' draws uniformly from the whole range.
@@ -47,7 +46,7 @@ train_dataloader = dict(
         type='UnlabelledImages',
         data_root='data/imagenet/train',
         pipeline=[
-            dict(type='LoadRGBImage'),
+            dict(type='LoadAnyImage'),
             dict(
                 type='mmpretrain.MultiView',
                 num_views=[4, 4],

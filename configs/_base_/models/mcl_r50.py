@@ -4,7 +4,8 @@ model = dict(
     type='MCL',
     data_preprocessor=dict(
         type='MontageDataPreprocessor',
-        # ImageNet, RGB
+        # ImageNet, RGB; transforms work on BGR.
+        bgr_to_rgb=True,
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         montage=dict(type='MontageTransform', ratios=(1, 2, 4, 8), appearances=(1, 1, 1, 2)),

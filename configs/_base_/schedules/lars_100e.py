@@ -2,7 +2,10 @@
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
-    optimizer=dict(type='mmpretrain.LARS', lr=16.0, momentum=0.9, weight_decay=1e-5, eta=1e-3),
+    # eps is mmpretrain's own addition to the denominator of the layer's rate.
+    optimizer=dict(
+        type='mmpretrain.LARS', lr=16.0, momentum=0.9, weight_decay=1e-5, eta=1e-3, eps=0.0
+    ),
     clip_grad=dict(max_norm=500),
     # Norms and biases: no decay, no layer adaptation.
     paramwise_cfg=dict(
