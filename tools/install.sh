@@ -54,7 +54,6 @@ build_mmcv() {
     wheels=${XDG_CACHE_HOME:-$HOME/.cache}/mcl_mm/$tag-$ops
     mkdir -p "$wheels"
     if ! ls "$wheels"/onedl_mmcv-"$MMCV"-*.whl >/dev/null 2>&1; then
-        python -m pip install --quiet 'setuptools>=77,<82' wheel ninja psutil
         # Without a visible GPU mmcv's set-up compiles for the CPU.
         [ "$ops" = cuda ] || export CUDA_VISIBLE_DEVICES=
         MMCV_WITH_OPS=1 quietly "Compiling mmcv $MMCV, $ops operators: 12 to 15 minutes on 2 cores" \
@@ -89,6 +88,7 @@ install_all() {
         return
     fi
     python -m pip install --quiet --upgrade pip
+    python -m pip install --quiet 'setuptools>=77,<82' wheel ninja psutil
     if ! has torch || ! has torchvision; then
         echo "Installing PyTorch $TORCH"
         python -m pip install --quiet "torch==$TORCH" "torchvision==$TORCHVISION"

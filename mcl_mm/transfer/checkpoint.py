@@ -52,7 +52,14 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r'(?i)unsupported (?:global: )?GLOBAL (\S+)', str(error))
-        reason = f'reading it would run code from it, {code[1]}' if code else 'it is damaged'
+        with open(path, 'rb') as file:
+            bare_pickle = file.read(1) == b'\x80'
+        if code:
+            reason = f'reading it would run code from it, {code[1]}'
+        elif bare_pickle:
+            reason = "it is a bare pickle, which can run code, as Detectron2's model files are"
+        else:
+            reason = 'it is damaged'
         raise ValueError(f'{path} is not a plain file of weights: {reason}') from error
     except (RuntimeError, EOFError, LookupError, OSError) as error:
         raise ValueError(f'{path} cannot be read as a PyTorch checkpoint: {error}') from error

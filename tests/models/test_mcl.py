@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from mmengine.model import convert_sync_batchnorm
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from PIL import Image
+from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from mcl_mm.engine import cosine_momentum
@@ -180,6 +182,19 @@ def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeyp
         model.loss(batch)
     model.update_target(0.99)
     model.loss(batch)
+
+
+def test_batch_norm_becomes_synchronised_as_a_whole(tiny_config, build, views):
+    """``sync_bn = 'torch'``: no layer is forgotten, and nothing is renamed."""
+    model = build(tiny_config)
+    names = list(model.state_dict())
+    synchronised = convert_sync_batchnorm(model, 'torch').train()
+    kinds = {
+        type(m) for m in synchronised.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    }
+    assert kinds == {nn.SyncBatchNorm}
+    assert list(synchronised.state_dict()) == names
+    assert total(synchronised.loss(prepare(synchronised, views(4)))).isfinite()
 
 
 def test_extract_feat_is_the_pyramid(tiny_config, build):

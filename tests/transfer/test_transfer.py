@@ -1,7 +1,9 @@
 """Weights out of pre-training, into detectors, and nothing lost on the way."""
 
 import os
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -146,6 +148,13 @@ def test_file_that_is_no_checkpoint(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(content)
     with pytest.raises(ValueError, match=r'a\.pth'):
         read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_detectron2_pickle_is_refused_by_name(tmp_path):
+    model = {'backbone.bottom_up.res2.0.conv1.weight': np.ones(3)}
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(dict(model=model, __author__='Detectron2')))
+    with pytest.raises(ValueError, match="a bare pickle.*Detectron2's model files"):
+        read_checkpoint(tmp_path / 'a.pkl')
 
 
 def test_checkpoint_without_weights(tmp_path):
