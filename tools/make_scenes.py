@@ -1,6 +1,6 @@
 """Draw a small detection data set: textured objects over textured backgrounds.
 
-    python tools/make_scenes.py OUT [--train 240] [--val 120] [--unlabelled 2000] [--seed 0]
+    python tools/make_scenes.py OUT [--train 80] [--val 120] [--unlabelled 3000] [--seed 0]
 
 writes ``OUT/unlabelled/*.jpg``, ``OUT/train/*.jpg``, ``OUT/val/*.jpg`` and COCO instance files
 ``OUT/annotations/{train,val}.json``. The same arguments draw the same scenes on every machine.
@@ -154,9 +154,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('out', type=Path)
-    parser.add_argument('--train', type=int, default=240)
+    parser.add_argument('--train', type=int, default=80)
     parser.add_argument('--val', type=int, default=120)
-    parser.add_argument('--unlabelled', type=int, default=2000)
+    parser.add_argument('--unlabelled', type=int, default=3000)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     for index, name in enumerate(('unlabelled', 'train', 'val')):

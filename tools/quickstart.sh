@@ -31,16 +31,19 @@ fi
 cd "$ROOT"
 OUT=work_dirs/quickstart${IMAGES:+_images}
 mkdir -p "$OUT"
-export PYTHONWARNINGS=ignore
 SECONDS_FILE=$OUT/seconds.txt
 : >"$SECONDS_FILE"
+rm -rf "$OUT"/pretrain "$OUT"/finetune-*
+export PYTHONWARNINGS=ignore
+# glibc gives large blocks back to the system after every step, which then clears them again.
+export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=17179869184
 
 # Run one stage: its name, a pattern of the lines worth showing, the command.
 stage() {
     local name=$1 show=$2 start=$SECONDS log=$OUT/${1// /_}.log
     shift 2
     echo "== $name (log: $log)"
-    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E "$show" || true; } | cut -c 1-150 || {
+    "$@" 2>&1 | tee "$log" | { grep --line-buffered -E "$show" || true; } | sed -u 's/^\(.\{140\}\).*/\1/' || {
         tail -n 5 "$log" >&2
         fail "stage '$name' failed: see $log"
     }
@@ -53,19 +56,34 @@ if [ -z "$IMAGES" ] && [ ! -e "$scenes/complete" ]; then
     stage 'draw scenes' 'scenes$' python tools/make_scenes.py "$scenes"
     touch "$scenes/complete"
 fi
-stage 'montage picture' 'montage|Error' python tools/browse_montage.py configs/quickstart/pretrain.py \
-    "$OUT/montage.png" --cfg-options "train_dataloader.dataset.data_root=${IMAGES:-$scenes/unlabelled}"
-rm -rf "$OUT/pretrain"
-stage 'pre-train' "$PROGRESS" python tools/train.py configs/quickstart/pretrain.py \
-    --work-dir "$OUT/pretrain" \
-    --cfg-options "train_dataloader.dataset.data_root=${IMAGES:-$scenes/unlabelled}"
+# A config of its own, since paths may hold anything; small folders get a small batch.
+FOLDER=${IMAGES:-$ROOT/$scenes/unlabelled} python - "$OUT/pretrain.py" <<'PYTHON'
+import os
+import sys
+
+from mcl_mm.datasets import UnlabelledImages
+
+folder = os.environ['FOLDER']
+try:
+    count = len(UnlabelledImages(data_root=folder))
+except (OSError, ValueError) as error:
+    sys.exit(f'{type(error).__name__}: {error}')
+with open(sys.argv[1], 'w') as file:
+    file.write(
+        '# Written by tools/quickstart.sh.\n'
+        f'_base_ = {os.path.abspath("configs/quickstart/pretrain.py")!r}\n'
+        f'train_dataloader = dict(batch_size={min(count, 64)}, dataset=dict(data_root={folder!r}))\n'
+    )
+PYTHON
+stage 'montage picture' 'montage|Error' python tools/browse_montage.py "$OUT/pretrain.py" "$OUT/montage.png"
+stage 'pre-train' "$PROGRESS" python tools/train.py "$OUT/pretrain.py" --work-dir "$OUT/pretrain"
 stage 'export' 'MiB|Error' python tools/export.py "$(cat "$OUT/pretrain/last_checkpoint")" "$OUT/export.pth"
 if [ -z "$IMAGES" ]; then
+    hide_gpu_unless_mmcv_uses_it
     for ((seed = 0; seed < SEEDS; seed++)); do
         for start in random export; do
             load=()
             [ $start = random ] || load=("load_from=$OUT/export.pth")
-            rm -rf "$OUT/finetune-$start-$seed"
             stage "fine-tune from $start, seed $seed" "$PROGRESS" \
                 python tools/train.py configs/quickstart/finetune.py \
                 --work-dir "$OUT/finetune-$start-$seed" \

@@ -71,7 +71,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-epochs = 10
+epochs = 15
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
