@@ -1,12 +1,16 @@
 """Every config builds, and its schedule has the published values."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from mmengine.runner import Runner
+from torch.nn.utils import clip_grad_norm_
 
-from conftest import ROOT
+from conftest import ROOT, draw_images
 from mcl_mm.registry import MODELS
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py')) + [ROOT / 'configs/quickstart/pretrain.py']
@@ -45,9 +49,9 @@ def test_config_builds(path):
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         model = MODELS.build(cfg.model)
     optimizer = build_optimizer(cfg, model).optimizer
-    trained = sum(p.numel() for group in optimizer.param_groups for p in group['params'])
-    # The target is listed by MMEngine's constructor, but never gets a gradient.
-    assert trained >= sum(p.numel() for p in model.parameters() if p.requires_grad)
+    listed = {id(p) for group in optimizer.param_groups for p in group['params']}
+    assert {id(p) for p in model.parameters() if p.requires_grad} <= listed
+    assert model.neck.num_levels == len(model.data_preprocessor.montage.ratios) == 4
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs').rglob('*.py')), ids=lambda p: p.stem)
@@ -88,6 +92,76 @@ def test_published_recipe():
     assert images * accumulating.optim_wrapper.accumulative_counts == 4096
     # Scaled by images a step, the rate of an update stays that of 4096 images.
     assert images / accumulating.auto_scale_lr.base_batch_size == 1
+
+
+@pytest.fixture(scope='module')
+def runner(tmp_path_factory):
+    """The published recipe as MMEngine builds it, on two images and a fraction of the network."""
+    folder = tmp_path_factory.mktemp('recipe')
+    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py')
+    cfg.train_dataloader.dataset.data_root = str(draw_images(folder / 'images', 300))
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.model.backbone.update(stem_channels=8, base_channels=8)
+    cfg.model.neck.in_channels = [32, 64, 128, 256]
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    cfg.optim_wrapper.pop('loss_scale')
+    cfg.work_dir, cfg.log_level = str(folder), 'ERROR'
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        runner = Runner.from_cfg(cfg)
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    return runner
+
+
+def test_recipe_where_it_acts(runner):
+    model, wrapper = runner.model, runner.optim_wrapper
+    assert len(runner.train_loop.dataloader) == 2  # 300 images, batches of 128: the last is dropped
+    assert runner.max_epochs == 100
+    groups = wrapper.optimizer.param_groups
+    assert type(wrapper.optimizer).__name__ == 'LARS'
+    assert wrapper.optimizer.eps == 0
+    assert {g['momentum'] for g in groups} == {0.9}
+    assert {g['eta'] for g in groups} == {1e-3}
+    assert {g['nesterov'] for g in groups} == {False}
+    assert {g['lr'] for g in groups} == {16 * 128 / 4096}  # 1 process
+    assert (wrapper.clip_func, wrapper.clip_grad_kwargs) == (clip_grad_norm_, dict(max_norm=500))
+    hooks = {type(hook).__name__: hook for hook in runner.hooks}
+    assert hooks['TargetUpdateHook'].base_momentum == 0.99
+    assert (hooks['CheckpointHook'].interval, hooks['CheckpointHook'].by_epoch) == (4, True)
+    assert model.head.temperature == 1.0
+    assert tuple(model.head.loss_weights) == (1 / 2, 1 / 4, 1 / 8, 1 / 8)
+    assert model.data_preprocessor.montage.sheets_per_level(128) == (128, 32, 8, 4)
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
+        [123.675, 116.28, 103.53]
+    )
+    assert model.data_preprocessor.std.flatten().tolist() == pytest.approx([58.395, 57.12, 57.375])
+    assert not model.routed
+
+
+def test_backbone_initialises_as_published():
+    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py')
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        backbone = MODELS.build(cfg.model.backbone)
+    backbone.init_weights()
+    for conv in (backbone.conv1, backbone.layer3[1].conv1, backbone.layer4[0].conv2):
+        fan_in = conv.weight[0].numel()
+        assert conv.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) == 53
+    assert all((m.weight == 1).all() and (m.bias == 0).all() for m in norms)
+
+
+@pytest.mark.parametrize(
+    'line', re.findall(r'^model = .*Pretrained.*$', (ROOT / 'docs/fidelity.md').read_text(), re.M)
+)
+def test_documented_starting_points_fit_the_recipe(line, tmp_path):
+    base = ROOT / 'configs/mcl_r50_100e.py'
+    (tmp_path / 'config.py').write_text(f'_base_ = {str(base)!r}\n{line}\n')
+    init_cfg = Config.fromfile(tmp_path / 'config.py').model.backbone.init_cfg
+    assert init_cfg.type == 'Pretrained'
+    assert set(init_cfg) <= {'type', 'checkpoint', 'prefix'}
 
 
 def test_norms_and_biases_are_neither_decayed_nor_adapted():

@@ -2,12 +2,13 @@
 
     python tools/convert_official.py SRC.pth DST.pth
 
-DST starts or continues a pre-training run (``load_from`` or ``--resume DST.pth``), and goes through
-``tools/export.py`` to a detector. A file with nothing but the backbone is taken too; it starts
-pre-training, but has no pyramid to export.
+DST starts a pre-training run (``load_from`` or ``--resume DST.pth``; both count from iteration 0, for the
+optimiser's state is not taken along) and goes through ``tools/export.py`` to a detector. A file with
+nothing but the backbone is taken too; it starts pre-training, but has no pyramid to export.
 """
 
 import argparse
+import os
 import sys
 
 import torch
@@ -33,9 +34,11 @@ def main() -> None:
     meta = dict(
         mcl_mm_version=mcl_mm.__version__,
         source=f"authors' code: {args.src}",
-        epoch=checkpoint['meta'].get('epoch', 0),
-        iter=checkpoint['meta'].get('iter', 0),
+        # Without optimiser and schedules only the weights can go on: a resumed run starts at 0.
+        epoch=0,
+        iter=0,
     )
+    os.makedirs(os.path.dirname(os.path.abspath(args.dst)), exist_ok=True)
     # MMEngine's Runner resumes from nothing without its record of logged scalars: an empty one.
     message_hub = MessageHub('converted').state_dict()
     torch.save(dict(state_dict=converted.state_dict, meta=meta, message_hub=message_hub), args.dst)

@@ -12,7 +12,7 @@ import sys
 import torch
 
 import mcl_mm
-from mcl_mm.transfer import read_checkpoint, to_mmdet
+from mcl_mm.transfer import count_table, read_checkpoint, to_mmdet
 
 
 def main() -> None:
@@ -38,15 +38,7 @@ def main() -> None:
     )
     os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
     torch.save(dict(state_dict=state_dict, meta=meta), args.out)
-    parts = {}
-    for key, value in state_dict.items():
-        part = (
-            'roi_head.bbox_head.shared_convs' if key.startswith('roi_head') else key.split('.')[0]
-        )
-        tensors, numbers = parts.get(part, (0, 0))
-        parts[part] = tensors + 1, numbers + value.numel()
-    for part, (tensors, numbers) in parts.items():
-        print(f'{part:32} {tensors:4} tensors {numbers / 1e6:8.2f} M values')
+    print(count_table(dict(tensors=state_dict)))
     print(f'{args.out}: {os.path.getsize(args.out) / 2**20:.1f} MiB')
 
 

@@ -76,7 +76,9 @@ with open(sys.argv[1], 'w') as file:
     )
 PYTHON
 stage 'montage picture' 'montage|Error' python tools/browse_montage.py "$OUT/pretrain.py" "$OUT/montage.png"
-stage 'pre-train' "$PROGRESS" python tools/train.py "$OUT/pretrain.py" --work-dir "$OUT/pretrain"
+# The data workers keep one core busy; threads that had to share it would hold up all others.
+CORES=$(nproc)
+stage 'pre-train' "$PROGRESS" env OMP_NUM_THREADS=$((CORES > 1 ? CORES - 1 : 1)) python tools/train.py "$OUT/pretrain.py" --work-dir "$OUT/pretrain"
 stage 'export' 'MiB|Error' python tools/export.py "$(cat "$OUT/pretrain/last_checkpoint")" "$OUT/export.pth"
 if [ -z "$IMAGES" ]; then
     hide_gpu_unless_mmcv_uses_it

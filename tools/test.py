@@ -9,8 +9,10 @@ import argparse
 import os
 import sys
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from train import adapt_to_cpu
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.transfer import check_load, read_checkpoint
@@ -40,6 +42,8 @@ def main() -> None:
         cfg.work_dir = args.work_dir or os.path.join('work_dirs', name)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint
+        if not torch.cuda.is_available():
+            adapt_to_cpu(cfg)
         runner = Runner.from_cfg(cfg)
         report = check_load(runner.model, read_checkpoint(args.checkpoint)['state_dict'])
         if report.missing:

@@ -80,12 +80,14 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def adapt_to_cpu(cfg: Config) -> None:
     """Replace what needs a GPU, and say so: mixed precision, synchronised BN, NCCL."""
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
         print_log('No GPU: training in float32 instead of mixed precision.', 'current')
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(key, None)
-    if cfg.launcher != 'none':
+    if cfg.launcher in ('slurm', 'mpi'):
+        raise ValueError(f'--launcher {cfg.launcher} needs GPUs; without, use tools/dist_train.sh')
+    if cfg.launcher == 'pytorch':
         if not torch.distributed.is_initialized():  # MMEngine would ask for a GPU
             torch.distributed.init_process_group('gloo')
         cfg.model_wrapper_cfg = dict(

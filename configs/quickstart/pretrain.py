@@ -36,7 +36,7 @@ train_dataloader = dict(
 )
 
 # By iterations, so that a folder of any size takes the same time.
-iterations = 300
+iterations = 240
 train_cfg = dict(by_epoch=False, max_iters=iterations)
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
 param_scheduler = [

@@ -13,7 +13,9 @@ BACKGROUND = (255, 255, 255, 255)
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image as a viewer shows it: upright (EXIF), on white, in RGB.
 
-    Grayscale of 16 or 32 bits is scaled to 8, not clipped. Of an animation, the first frame.
+    Grayscale of more than 8 bits is scaled, not clipped: 16 bits by their range, 32 bits and floats by
+    the smallest of 1, 255, 65535 and their own maximum that holds them. Of an animation, the first
+    frame.
 
     Args:
         image (PIL.Image.Image): An image of any mode.
@@ -24,7 +26,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in 'IF':  # more than 8 bits a pixel
         values = np.asarray(image, dtype=np.float32)
-        full = 65535 if image.mode.startswith('I;16') or values.max() > 255 else 255
+        ranges = (65535,) if image.mode.startswith('I;16') else (1, 255, 65535)
+        full = next((limit for limit in ranges if values.max() <= limit), values.max())
         image = Image.fromarray((values * (255 / full)).clip(0, 255).astype(np.uint8))
     if image.mode in ('LA', 'PA', 'La', 'RGBA', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')

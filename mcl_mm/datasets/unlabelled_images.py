@@ -1,9 +1,12 @@
 """A folder of images, nothing else."""
 
+import logging
 import os
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
+from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
@@ -73,6 +76,19 @@ class UnlabelledImages(CustomDataset):
             )
         check_readable([data_list[i]['img_path'] for i in sample_indices(len(data_list), 16)])
         return data_list
+
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Run the pipeline on one image.
+
+        Returns:
+            dict, optional: What the pipeline gives; None, with a warning, for a file that cannot be
+            read, upon which MMEngine's dataset takes another image at random.
+        """
+        try:
+            return super().prepare_data(idx)
+        except OSError as error:
+            print_log(f'{error}; another image takes its place', 'current', logging.WARNING)
+            return None
 
 
 def sample_indices(length: int, count: int) -> list[int]:

@@ -1,11 +1,13 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
 import logging
+import os
 
 from mmengine.dataset import default_collate
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
 
 from mcl_mm.models import MCL
 from mcl_mm.transfer import check_load, read_checkpoint
@@ -19,9 +21,23 @@ def check_start(runner: Runner) -> None:
 
     Raises:
         OSError: The images or the weights cannot be read.
-        ValueError: They do not fit each other, the model or the batch size.
+        ValueError: They do not fit each other, the model or the batch size; a file of weights from
+            outside needs code to be run.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    check_data(runner, model)
+    if runner._resume:
+        check_resume(runner, model)
+    elif runner._load_from:
+        check_load_from(runner._load_from, model)
+    for module in model.modules():  # parts that start from a file of their own
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, dict) and os.path.isfile(init_cfg.get('checkpoint') or ''):
+            read_checkpoint(init_cfg['checkpoint'])
+
+
+def check_data(runner: Runner, model: nn.Module) -> None:
+    """Build the data; for pre-training, assemble one batch."""
     loader = runner.train_loop.dataloader
     if len(loader) == 0:
         raise ValueError(
@@ -30,16 +46,39 @@ def check_start(runner: Runner) -> None:
             'train_dataloader.batch_size'
         )
     if isinstance(model, MCL):
+        if loader.batch_size * runner.world_size < 2:
+            raise ValueError(
+                'one image has no negatives to be told from: raise train_dataloader.batch_size'
+            )
         batch = default_collate([loader.dataset[0]] * loader.batch_size)
         model.data_preprocessor(batch, training=True)
-    if runner._load_from and not runner._resume:
-        report = check_load(model, read_checkpoint(runner._load_from)['state_dict'])
-        print_log(f'Weights of {runner._load_from}:\n{report.table()}', 'current')
-        if report.unexpected:
-            print_log(
-                f'{len(report.unexpected)} weights of the file have no place in this model and '
-                f'stay unused, first {report.unexpected[0]}. configs/transfer has detectors that '
-                'use them all',
-                'current',
-                level=logging.WARNING,
-            )
+
+
+def check_resume(runner: Runner, model: nn.Module) -> None:
+    """Refuse to resume from a file that is not a whole checkpoint of this model."""
+    path = runner._load_from or find_latest_checkpoint(runner.work_dir)
+    if path is None:  # nothing there yet: the run starts from the beginning
+        return
+    checkpoint = read_checkpoint(path)
+    check_load(model, checkpoint['state_dict'])
+    if not checkpoint['resumable']:
+        raise ValueError(
+            f'{path} holds weights but not the state of a run. To start from weights, use '
+            f'--cfg-options load_from={path} instead of --resume'
+        )
+
+
+def check_load_from(path: str, model: nn.Module) -> None:
+    """Say what of a file will be used, and refuse one that does not belong to the model."""
+    if '://' in path:  # fetched by MMEngine later
+        return
+    report = check_load(model, read_checkpoint(path)['state_dict'])
+    print_log(f'Weights of {path}:\n{report.table()}', 'current')
+    unused = report.unexpected + report.mismatched
+    if unused:
+        print_log(
+            f'{len(unused)} weights of the file have no place in this model and stay unused, first '
+            f'{unused[0]}. configs/transfer has detectors that use all of an export',
+            'current',
+            level=logging.WARNING,
+        )

@@ -34,6 +34,9 @@ class MCL(BaseSelfSupervisor):
             the target: about a third of the compute. What changes is which cells share a BN batch.
             Defaults to False, all sheets of a side together, as published.
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
+
+    Raises:
+        ValueError: The parts differ in their levels.
     """
 
     # Far above any gradient accumulation, and reached within minutes.
@@ -60,6 +63,7 @@ class MCL(BaseSelfSupervisor):
         ).requires_grad_(False)
         self.routed = routed
         self.losses_since_update = 0
+        self._check_levels()
 
     def init_weights(self) -> None:
         """Initialise the online network and make the target a copy of it."""
@@ -142,6 +146,19 @@ class MCL(BaseSelfSupervisor):
                 for key in [key for key in state_dict if key.startswith(prefix + part)]:
                     state_dict[f'{prefix}target.{key[len(prefix) :]}'] = state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _check_levels(self) -> None:
+        ratios = tuple(self.data_preprocessor.montage.ratios)
+        if ratios != tuple(2**level for level in range(len(ratios))):
+            raise ValueError(
+                f'pyramid levels halve their resolution, so ratios must be 1, 2, 4, ..., got {ratios}'
+            )
+        levels = len(self.head.predictors)
+        if not len(ratios) == levels <= self.neck.num_levels:
+            raise ValueError(
+                f'montage ({len(ratios)} ratios) and head ({levels} loss_weights) must have the same '
+                f'number of levels, at most the {self.neck.num_levels} of the neck'
+            )
 
     def _check_target_follows(self) -> None:
         self.losses_since_update += self.training

@@ -1,8 +1,10 @@
 """What of a file of weights a model will really use."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 
@@ -23,12 +25,16 @@ class LoadReport(NamedTuple):
 
     def table(self) -> str:
         """Counts per part of the model, as text."""
-        columns = {name: Counter(map(part_of, keys)) for name, keys in self._asdict().items()}
-        parts = sorted(set().union(*columns.values()))
-        lines = [f'{"part":40}' + ''.join(f'{name:>12}' for name in columns)]
-        for part in parts:
-            lines.append(f'{part:40}' + ''.join(f'{c[part]:>12}' for c in columns.values()))
-        return '\n'.join(lines)
+        return count_table(self._asdict())
+
+
+def count_table(columns: dict[str, Iterable[str]]) -> str:
+    """How many of each column's names are in each part of a model, as text."""
+    counts = {title: Counter(map(part_of, names)) for title, names in columns.items()}
+    lines = [f'{"part":40}' + ''.join(f'{title:>12}' for title in counts)]
+    for part in sorted(set().union(*counts.values())):
+        lines.append(f'{part:40}' + ''.join(f'{count[part]:>12}' for count in counts.values()))
+    return '\n'.join(lines)
 
 
 def part_of(key: str) -> str:
@@ -49,10 +55,11 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
         LoadReport: What will be loaded and what not.
 
     Raises:
-        ValueError: Nothing fits; it is a pre-training checkpoint and the model is not; a tensor has
-            another shape than the model's; or the backbone would be loaded in part only.
+        ValueError: Nothing fits; it is a pre-training checkpoint and the model is not; a tensor of
+            backbone, neck or shared convs has another shape than the model's; or the backbone would
+            be loaded in part only.
     """
-    own = model.state_dict()
+    own = (model.module if is_model_wrapper(model) else model).state_dict()
     report = LoadReport(
         loaded=[k for k in state_dict if k in own and own[k].shape == state_dict[k].shape],
         missing=[k for k in own if k not in state_dict],
@@ -70,10 +77,12 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
             f'{sorted({k.split(".")[0] for k in state_dict})[:6]}, the model has '
             f'{sorted({k.split(".")[0] for k in own})[:6]}'
         )
-    if report.mismatched:
-        key = report.mismatched[0]
+    carried = ('backbone.', 'neck.', 'roi_head.bbox_head.shared_convs.')
+    mismatched = [key for key in report.mismatched if key.startswith(carried)]
+    if mismatched:
+        key = mismatched[0]
         raise ValueError(
-            f"{len(report.mismatched)} weights have another shape than the model's, first {key}: "
+            f"{len(mismatched)} weights have another shape than the model's, first {key}: "
             f'{tuple(state_dict[key].shape)} in the file, {tuple(own[key].shape)} in the model. '
             'Give the detector the backbone and neck the weights were pre-trained with\n'
             + report.table()

@@ -38,8 +38,8 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
         path (str | PathLike): The file.
 
     Returns:
-        dict: ``state_dict`` (names to tensors, a leading ``module.`` removed) and ``meta`` (dict,
-        empty if the file has none).
+        dict: ``state_dict`` (names to tensors, a leading ``module.`` removed), ``meta`` (dict, empty
+        if the file has none) and ``resumable`` (bool: whether a Runner can go on from it).
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -63,10 +63,17 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
         raise ValueError(f'{path} is not a plain file of weights: {reason}') from error
     except (RuntimeError, EOFError, LookupError, OSError) as error:
         raise ValueError(f'{path} cannot be read as a PyTorch checkpoint: {error}') from error
-    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not state_dict or not all(isinstance(v, torch.Tensor) for v in state_dict.values()):
-        raise ValueError(f'{path} holds no state_dict, a mapping from names to tensors')
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not weights')
+    state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    meta = checkpoint.get('meta') or {}
+    if not isinstance(state_dict, dict) or not all(map(torch.is_tensor, state_dict.values())):
+        raise ValueError(
+            f'{path} holds no state_dict, a mapping from names to tensors, but '
+            f'{", ".join(map(str, checkpoint))}'
+        )
     return dict(
         state_dict={key.removeprefix('module.'): value for key, value in state_dict.items()},
-        meta=dict(checkpoint.get('meta') or {}) if 'state_dict' in checkpoint else {},
+        meta=dict(meta),
+        resumable='message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta),
     )

@@ -11,7 +11,6 @@ KINDS = [
     ('MoCo', [r'encoder_q\.(conv1|layer1|fc)\b']),
     ('MoCo v3', [r'base_encoder\.']),
     ('Detectron2', [r'(backbone\.bottom_up\.)?(stem\.conv1|res2\.0)\b']),
-    ('DINO', [r'(student|teacher)\b']),
     ('OpenMMLab backbone or classifier', [r'backbone\.']),
     ('torchvision or timm ResNet', [r'conv1\.', r'layer1\.0\.conv1\.']),
     ('vision transformer', [r'(patch_embed|blocks\.0|cls_token)\b']),

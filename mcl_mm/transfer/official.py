@@ -1,14 +1,13 @@
 """Weights in: the layout of the authors' released checkpoints."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from .check import part_of
+from .check import count_table
 from .identify import identify
 
 # Position in the authors' MLPs (2 is the ReLU, which has no weights) to our layer.
@@ -23,16 +22,19 @@ RULES = [
     (r'head\.predictor\.(\d+)\.mlp\.([0134])\.(.+)', r'head.predictors.\1.<\2>.\3'),
 ]
 
-# Parts a whole checkpoint has, each with one name that stands for it.
-LANDMARKS = {
-    'backbone': 'backbone.conv1.weight',
-    'neck.fpn.lateral_convs': 'neck.fpn.lateral_convs.0.conv.weight',
-    'neck.fpn.fpn_convs': 'neck.fpn.fpn_convs.0.conv.weight',
-    'neck.projector.convs': 'neck.projector.convs.0.conv.weight',
-    'neck.projector.mlp': 'neck.projector.mlp.fc0.weight',
-    'head.predictors': 'head.predictors.0.fc0.weight',
-    'target': 'target.backbone.conv1.weight',
-}
+# Parts that exist four times, under the same names but for their number.
+NUMBERED = (
+    'neck.fpn.lateral_convs',
+    'neck.fpn.fpn_convs',
+    'neck.projector.convs',
+    'head.predictors',
+)
+# Names no model is without.
+LANDMARKS = (
+    'backbone.conv1.weight',
+    'neck.projector.mlp.fc0.weight',
+    *(f'{part}.0.{layer}.weight' for part, layer in zip(NUMBERED, ('conv', 'conv', 'conv', 'fc0'))),
+)
 
 
 class Conversion(NamedTuple):
@@ -42,7 +44,8 @@ class Conversion(NamedTuple):
         state_dict (dict[str, Tensor]): The weights under our names.
         renamed (list[str]): Our names that differ from the official ones.
         left (list[str]): Official names without a place here.
-        missing (list[str]): Parts of a whole model that the file lacks.
+        missing (list[str]): Our names that a whole model has and the file lacks, as far as its other
+            names tell.
     """
 
     state_dict: dict[str, Tensor]
@@ -52,15 +55,9 @@ class Conversion(NamedTuple):
 
     def table(self) -> str:
         """Counts per part, as text."""
-        taken = Counter(map(part_of, self.state_dict))
-        renamed = Counter(map(part_of, self.renamed))
-        left = Counter(map(part_of, self.left))
-        missing = Counter(self.missing)
-        columns = dict(taken=taken, renamed=renamed, left=left, missing=missing)
-        lines = [f'{"part":40}' + ''.join(f'{name:>10}' for name in columns)]
-        for part in sorted(set().union(*columns.values())):
-            lines.append(f'{part:40}' + ''.join(f'{c[part]:>10}' for c in columns.values()))
-        return '\n'.join(lines)
+        return count_table(
+            dict(taken=self.state_dict, renamed=self.renamed, left=self.left, missing=self.missing)
+        )
 
 
 def rename_official(name: str) -> Optional[str]:
@@ -107,8 +104,22 @@ def convert_official(state_dict: dict[str, Tensor]) -> Conversion:
             renamed += [ours] * (ours != name)
         elif not torch.equal(converted[ours], value):
             raise ValueError(f'the two copies of {ours} in the checkpoint differ: it is damaged')
-    missing = [part for part, name in LANDMARKS.items() if name not in converted]
-    return Conversion(converted, renamed, left, missing)
+    return Conversion(converted, renamed, left, sorted(expected_names(converted) - set(converted)))
+
+
+def expected_names(names: Iterable[str]) -> set[str]:
+    """The names a whole model has to have, going by those that are there.
+
+    The target has the online network's names, and the four convs, levels or predictors of a part
+    have each other's.
+    """
+    online = {name.removeprefix('target.') for name in names} | set(LANDMARKS)
+    for part in NUMBERED:
+        last = {
+            name.split('.', part.count('.') + 2)[-1] for name in online if name.startswith(part)
+        }
+        online |= {f'{part}.{number}.{name}' for number in range(4) for name in last}
+    return online | {f'target.{name}' for name in online if not name.startswith('head.')}
 
 
 def only_backbone(names: Iterable[str]) -> bool:

@@ -95,6 +95,25 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         assert np.abs(pixels[..., 0] - values / 257).max() <= 1
 
 
+@pytest.mark.parametrize('full', [1, 255, 65535, 1e6])
+def test_floats_are_scaled_by_their_range(tmp_path, full):
+    values = np.linspace(0, full, 24 * 40).reshape(24, 40).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / 'a.tiff')
+    assert np.abs(load(tmp_path / 'a.tiff')[..., 0] - values * (255 / full)).max() <= 1
+
+
+def test_unreadable_file_gives_way_to_another_image(photo, tmp_path):
+    for name in ('a.jpg', 'c.jpg'):
+        photo.save(tmp_path / name)
+    data = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / 'b.jpg').write_bytes(data[: len(data) // 2])
+    dataset = UnlabelledImages(data_root=str(tmp_path), pipeline=[LoadAnyImage()])
+    assert len(dataset) == 3
+    for index in range(3):
+        assert dataset[index]['img'].shape == (24, 40, 3)
+        assert 'b.jpg' not in dataset[index]['img_path']
+
+
 def test_unreadable_file_is_named(tmp_path):
     (tmp_path / 'a.jpg').write_text('no picture')
     with pytest.raises(OSError, match=r'cannot read .*a\.jpg as an image'):

@@ -14,6 +14,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from mcl_mm.engine import cosine_momentum
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+
 
 def total(losses):
     return sum(value for key, value in losses.items() if key.startswith('loss'))
@@ -182,6 +184,59 @@ def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeyp
         model.loss(batch)
     model.update_target(0.99)
     model.loss(batch)
+
+
+@pytest.mark.parametrize(
+    ('part', 'setting', 'message'),
+    [
+        ('data_preprocessor', dict(montage=dict(type='MontageTransform', ratios=(1, 2, 4, 16))),
+         r'ratios must be 1, 2, 4, .* got \(1, 2, 4, 16\)'),
+        ('data_preprocessor',
+         dict(montage=dict(type='MontageTransform', ratios=(1, 2, 4), appearances=(1, 1, 1))),
+         r'montage \(3 ratios\) and head \(4 loss_weights\)'),
+        ('head', dict(loss_weights=(0.5, 0.5)), r'head \(2 loss_weights\)'),
+        ('neck', dict(in_channels=[8, 16, 32]), 'at most the 3 of the neck'),
+    ],
+)  # fmt: skip
+def test_parts_that_differ_in_their_levels(tiny_config, build, part, setting, message):
+    tiny_config[part].update(setting)
+    with pytest.raises(ValueError, match=message):
+        build(tiny_config)
+
+
+@pytest.mark.parametrize('levels', [1, 2, 3])
+def test_fewer_levels(tiny_config, build, views, levels):
+    ratios, ones = [2**k for k in range(levels)], [1] * levels
+    montage = dict(type='MontageTransform', ratios=ratios, appearances=ones)
+    tiny_config['data_preprocessor'].update(montage=montage)
+    tiny_config['head'].update(loss_weights=ones)
+    model = build(tiny_config).train()
+    losses = model.loss(prepare(model, views(4)[: 2 * levels]))
+    assert sum(key.startswith('loss') for key in losses) == 2 * levels
+    assert total(losses).item() == pytest.approx(2 * levels * 2 * math.log(4), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ('device', 'dtype'),
+    [
+        ('cpu', torch.bfloat16),
+        pytest.param('cuda', torch.bfloat16, marks=NEEDS_GPU),
+        pytest.param('cuda', torch.float16, marks=NEEDS_GPU),
+    ],
+)
+def test_mixed_precision_step(tiny_config, build, views, device, dtype):
+    """Losses stay in float32, near those of full precision, and every gradient is there."""
+    model = build(tiny_config).to(device).train()
+    montages = prepare(model, views(8))
+    exact = total(model.loss(montages)).item()
+    with torch.autocast(device, dtype=dtype):
+        losses = model.loss(montages)
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert total(losses).item() == pytest.approx(exact, rel=0.02)
+    total(losses).backward()
+    online = [p for n, p in model.named_parameters() if not n.startswith('target.')]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in online)
+    model.update_target(0.99)
 
 
 def test_batch_norm_becomes_synchronised_as_a_whole(tiny_config, build, views):
