@@ -65,7 +65,7 @@ def draw_objects(picture: np.ndarray, objects: list[tuple], classes: list[str]) 
     return picture
 
 
-def draw_detections(out: Path, count: int = 6, threshold: float = 0.5) -> Path:
+def draw_detections(out: Path, count: int = 6, threshold: float = 0.3) -> Path:
     """Rows of validation scenes: the truth, then what the detector of each start finds."""
     from mmdet.apis import inference_detector, init_detector
     from pycocotools.coco import COCO
