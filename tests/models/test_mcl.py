@@ -108,7 +108,7 @@ def test_overfits_eight_images(tiny_config, build, image_folder, routed):
     model = build(dict(tiny_config, routed=routed)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
-    for _ in range(60):
+    for _ in range(80):
         losses = model.loss(prepare(model, views))
         optimizer.zero_grad()
         total(losses).backward()
@@ -123,7 +123,7 @@ def test_overfits_eight_images(tiny_config, build, image_folder, routed):
     for level, source in enumerate(q.sources):
         predicted = model.head.predictors[level]((online[level],))[0]
         found = (F.normalize(predicted) @ F.normalize(target).t()).argmax(1)
-        assert (found == source).float().mean() > (0.9, 0.5, 0.25, 0.2)[level], (
+        assert (found == source).float().mean() > (0.8, 0.5, 0.25, 0.2)[level], (
             level
         )  # chance: 0.125
 
