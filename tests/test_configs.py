@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_
 
@@ -185,7 +185,6 @@ def test_norms_and_biases_are_neither_decayed_nor_adapted():
 
 
 def test_views_are_eight_and_sides_differ():
-    init_default_scope('mcl_mm')
     cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py')
     views = cfg.train_dataloader.dataset.pipeline[1]
     assert views.num_views == [4, 4]
