@@ -17,6 +17,7 @@ REQUIREMENTS = {
     'mmcv': ('2.1', '--no-build-isolation onedl-mmcv'),
     'mmdet': ('3.3', 'onedl-mmdetection'),
     'mmpretrain': ('1.2', 'onedl-mmpretrain'),
+    'safetensors': ('0.4', 'safetensors'),
 }
 
 

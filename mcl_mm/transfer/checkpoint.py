@@ -1,14 +1,28 @@
-"""Reading checkpoint files without running code from them."""
+"""Reading checkpoint files without running code from them.
 
+``import mcl_mm`` also makes MMEngine read by these functions, so that ``load_from``, ``resume`` and
+``init_cfg=dict(type='Pretrained', ...)`` of any run, MMDetection's own tools included, take
+safetensors and refuse code.
+"""
+
+import json
 import os
 import pickle
 import re
 from collections.abc import Callable
-from typing import Union
+from functools import wraps
+from typing import Any, Optional, Union
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine import dist
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from safetensors import SafetensorError, safe_open
+
+Path = Union[str, os.PathLike]
 
 
 def history_statistic(owner: type, name: str) -> Callable:
@@ -18,21 +32,21 @@ def history_statistic(owner: type, name: str) -> Callable:
     return getattr(owner, name)
 
 
-# What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run.
+# What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run, and arrays.
 multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 SAFE_GLOBALS = [
     HistoryBuffer,
     (history_statistic, 'builtins.getattr'),
     np.ndarray,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'u4')),
+    *{type(np.dtype(kind)) for kind in '?' + np.typecodes['AllInteger'] + np.typecodes['Float']},
     multiarray._reconstruct,
     multiarray.scalar,
 ]
 
 
-def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
-    """Read a PyTorch checkpoint onto the CPU; nothing in it is executed.
+def read_checkpoint(path: Path) -> dict:
+    """Read a checkpoint, PyTorch's or safetensors, onto the CPU; nothing in it is executed.
 
     Args:
         path (str | PathLike): The file.
@@ -45,24 +59,7 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'no checkpoint at {os.path.abspath(path)}')
-    try:
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r'(?i)unsupported (?:global: )?GLOBAL (\S+)', str(error))
-        with open(path, 'rb') as file:
-            bare_pickle = file.read(1) == b'\x80'
-        if code:
-            reason = f'reading it would run code from it, {code[1]}'
-        elif bare_pickle:
-            reason = "it is a bare pickle, which can run code, as Detectron2's model files are"
-        else:
-            reason = 'it is damaged'
-        raise ValueError(f'{path} is not a plain file of weights: {reason}') from error
-    except (RuntimeError, EOFError, LookupError, OSError) as error:
-        raise ValueError(f'{path} cannot be read as a PyTorch checkpoint: {error}') from error
+    checkpoint = read_file(path)
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not weights')
     state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
@@ -77,3 +74,127 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> dict:
         meta=dict(meta),
         resumable='message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta),
     )
+
+
+def read_file(path: Path, map_location: Any = 'cpu') -> Any:
+    """What ``torch.load`` gives, from PyTorch's files or safetensors; nothing is executed.
+
+    Which of the two a file is shows in its first bytes, not in its name.
+
+    Args:
+        path (str | PathLike): The file.
+        map_location: As of ``torch.load``; safetensors stay on the CPU. Defaults to ``'cpu'``.
+
+    Returns:
+        Any: The object saved; for safetensors a dict of ``state_dict`` and ``meta``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a checkpoint, or it needs pickled code to be run.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no checkpoint at {os.path.abspath(path)}')
+    if is_safetensors(path):
+        return read_safetensors(path)
+    if str(path).endswith('.safetensors'):
+        raise ValueError(f'{path} is named as safetensors but is something else, or damaged')
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        with open(path, 'rb') as file:
+            bare_pickle = file.read(1) == b'\x80'
+        raise refusal(path, error, bare_pickle) from error
+    except (RuntimeError, EOFError, LookupError, OSError) as error:
+        raise ValueError(f'{path} cannot be read as a PyTorch checkpoint: {error}') from error
+
+
+def refusal(path: Path, error: pickle.UnpicklingError, bare_pickle: bool = False) -> ValueError:
+    """Why a file is not read, in our words."""
+    code = re.search(r'(?i)unsupported (?:global: )?GLOBAL (\S+)', str(error))
+    if code:
+        reason = (
+            f'reading it would run code from it, {code[1]}. If you trust it all the same, load it '
+            'once with torch.load(weights_only=False) and save its state_dict alone'
+        )
+    elif bare_pickle:
+        reason = "it is a bare pickle, which can run code, as Detectron2's model files are"
+    else:
+        reason = 'it is damaged'
+    return ValueError(f'{path} is not a plain file of weights: {reason}')
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header (8 bytes), then JSON."""
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    return start[8:] == b'{' and int.from_bytes(start[:8], 'little') < os.path.getsize(path)
+
+
+def read_safetensors(path: Path) -> dict:
+    """``state_dict`` and ``meta`` of a safetensors file, on the CPU."""
+    try:
+        with safe_open(path, framework='pt') as file:
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        return dict(state_dict=state_dict, meta=json.loads(metadata.get('meta', '{}')))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read as safetensors: {error}') from error
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """MMEngine's loader of files. It falls back on running code from them; this one refuses."""
+    checkpoint = read_file(os.path.expanduser(filename), map_location)
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict):
+        # A Runner that resumes would run this text as Python, to compare numbers of GPUs.
+        meta.pop('config', None)
+    return checkpoint
+
+
+def load_from_http(filename: str, map_location: Any = None) -> Any:
+    """MMEngine's loader of URLs: once per machine into PyTorch's cache, then as a local file."""
+    name = os.path.basename(urlparse(filename).path)
+    path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
+    if dist.get_local_rank() == 0 and not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        torch.hub.download_url_to_file(filename, path, progress=os.isatty(0))
+    dist.barrier()
+    return load_from_local(path, map_location)
+
+
+def forcing_weights_only(loader: Callable) -> Callable:
+    """A loader of MMEngine's, run with PyTorch's own switch against code in files."""
+
+    @wraps(loader)
+    def load(filename: str, map_location: Optional[Any] = None) -> Any:
+        switch = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+        before = os.environ.get(switch)
+        os.environ[switch] = '1'
+        try:
+            with torch.serialization.safe_globals(SAFE_GLOBALS):
+                return loader(filename, map_location)
+        except pickle.UnpicklingError as error:
+            raise refusal(filename, error) from error
+        finally:
+            os.environ.pop(switch)
+            if before is not None:
+                os.environ[switch] = before
+
+    return load
+
+
+def register_loaders() -> None:
+    """Make MMEngine read every checkpoint without running code from it."""
+    register = CheckpointLoader.register_scheme
+    register('', load_from_local, force=True)
+    register(('http://', 'https://'), load_from_http, force=True)
+    for prefixes, name in (
+        (('modelzoo://', 'torchvision://'), 'torchvision'),
+        (('open-mmlab://', 'openmmlab://'), 'openmmlab'),
+        ('mmcls://', 'mmcls'),
+        ('pavi://', 'pavi'),
+        ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), 'ceph'),
+    ):
+        loader = getattr(mmengine_checkpoint, f'load_from_{name}')
+        register(prefixes, forcing_weights_only(loader), force=True)

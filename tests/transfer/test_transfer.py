@@ -1,9 +1,5 @@
 """Weights out of pre-training, into detectors, and nothing lost on the way."""
 
-import os
-import pickle
-
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -14,7 +10,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from conftest import ROOT
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer import check_load, read_checkpoint, to_mmdet
+from mcl_mm.transfer import check_load, to_mmdet
 
 
 @pytest.fixture(scope='module')
@@ -125,58 +121,3 @@ def test_unexported_checkpoint_is_refused(tiny_config, build):
     model.backbone = build(tiny_config).backbone
     with pytest.raises(ValueError, match=r'tools/export\.py first'):
         check_load(model, build(tiny_config).state_dict())
-
-
-def test_read_checkpoint_with_and_without_prefix_and_meta(tmp_path):
-    weights = {'a.weight': torch.rand(3)}
-    torch.save(dict(state_dict={f'module.{k}': v for k, v in weights.items()}), tmp_path / 'a.pth')
-    torch.save(weights, tmp_path / 'b.pth')
-    torch.save(dict(state_dict=weights, meta=dict(epoch=3)), tmp_path / 'c.pth')
-    for name, meta in (('a', {}), ('b', {}), ('c', dict(epoch=3))):
-        checkpoint = read_checkpoint(tmp_path / f'{name}.pth')
-        assert torch.equal(checkpoint['state_dict']['a.weight'], weights['a.weight'])
-        assert checkpoint['meta'] == meta
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no checkpoint at'):
-        read_checkpoint(tmp_path / 'a.pth')
-
-
-@pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut off'])
-def test_file_that_is_no_checkpoint(tmp_path, content):
-    (tmp_path / 'a.pth').write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.pth'):
-        read_checkpoint(tmp_path / 'a.pth')
-
-
-def test_detectron2_pickle_is_refused_by_name(tmp_path):
-    model = {'backbone.bottom_up.res2.0.conv1.weight': np.ones(3)}
-    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(dict(model=model, __author__='Detectron2')))
-    with pytest.raises(ValueError, match="a bare pickle.*Detectron2's model files"):
-        read_checkpoint(tmp_path / 'a.pkl')
-
-
-def test_checkpoint_without_weights(tmp_path):
-    torch.save(dict(state_dict=dict(a=1)), tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='no state_dict'):
-        read_checkpoint(tmp_path / 'a.pth')
-
-
-class Evil:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path):
-    torch.save(
-        dict(state_dict=dict(a=torch.ones(1)), meta=Evil(tmp_path / 'made')), tmp_path / 'a.pth'
-    )
-    with pytest.raises(ValueError, match=r'would run code from it, posix\.mkdir'):
-        read_checkpoint(tmp_path / 'a.pth')
-    assert not (tmp_path / 'made').exists()
