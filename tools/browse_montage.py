@@ -3,6 +3,8 @@
     python tools/browse_montage.py CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
 
 Every tile has a frame whose colour, and where it fits a number, tells its source image.
+
+A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse

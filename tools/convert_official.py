@@ -1,6 +1,6 @@
 """Turn a checkpoint of the authors' MCL code into one of this package.
 
-    python tools/convert_official.py SRC.pth DST.pth
+    python tools/convert_official.py SRC.pth DST.pth       (SRC may be .safetensors too)
 
 DST starts a pre-training run (``load_from`` or ``--resume DST.pth``; both count from iteration 0, for the
 optimiser's state is not taken along) and goes through ``tools/export.py`` to a detector. A file with
@@ -16,7 +16,7 @@ from mmengine.logging import MessageHub
 
 import mcl_mm
 from mcl_mm.transfer import read_checkpoint
-from mcl_mm.transfer.official import convert_official
+from mcl_mm.transfer.official import INPUT, convert_official
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
     meta = dict(
         mcl_mm_version=mcl_mm.__version__,
         source=f"authors' code: {args.src}",
+        input=INPUT,
         # Without optimiser and schedules only the weights can go on: a resumed run starts at 0.
         epoch=0,
         iter=0,

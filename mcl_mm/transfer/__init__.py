@@ -1,5 +1,21 @@
 from .check import LoadReport, check_load, count_table
 from .checkpoint import read_checkpoint
+from .detectron2 import to_detectron2
 from .mmdet import to_mmdet
+from .mmpretrain import to_mmpretrain
+from .rename import Renamed
+from .timm import to_timm
+from .torchvision import to_torchvision
 
-__all__ = ['LoadReport', 'check_load', 'count_table', 'read_checkpoint', 'to_mmdet']
+__all__ = [
+    'LoadReport',
+    'Renamed',
+    'check_load',
+    'count_table',
+    'read_checkpoint',
+    'to_detectron2',
+    'to_mmdet',
+    'to_mmpretrain',
+    'to_timm',
+    'to_torchvision',
+]

@@ -1,5 +1,8 @@
 """Weights out: from a pre-training checkpoint to an MMDetection detector."""
 
+from collections.abc import Collection
+
+import torch
 from torch import Tensor
 
 # Where each part of the pre-training model stands in a detector, first match wins. The projector's
@@ -9,6 +12,14 @@ PREFIXES = {
     'neck.fpn.': 'neck.',
     'neck.projector.convs.': 'roi_head.bbox_head.shared_convs.',
 }
+
+
+def is_export(names: Collection[str]) -> bool:
+    """Whether names are those that :func:`to_mmdet` gives, and no others."""
+    parts = tuple(PREFIXES.values())
+    return all(name.startswith(parts) for name in names) and all(
+        any(name.startswith(part) for name in names) for part in parts
+    )
 
 
 def to_mmdet(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,7 +42,9 @@ def to_mmdet(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             f'not an mcl_mm pre-training checkpoint: no {", ".join(absent)}* in it. It holds: {some}'
         )
     return {
-        theirs + key.removeprefix(ours): value.detach().cpu().clone()
+        theirs + key.removeprefix(ours): value.detach()
+        .cpu()
+        .clone(memory_format=torch.contiguous_format)
         for key, value in state_dict.items()
         for ours, theirs in PREFIXES.items()
         if key.startswith(ours)

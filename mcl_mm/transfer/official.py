@@ -29,6 +29,9 @@ NUMBERED = (
     'neck.projector.convs',
     'head.predictors',
 )
+# What their images look like to the network: ImageNet's statistics, range 0 to 255.
+INPUT = dict(channel_order='RGB', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+
 # Names no model is without.
 LANDMARKS = (
     'backbone.conv1.weight',

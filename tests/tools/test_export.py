@@ -1,0 +1,210 @@
+"""tools/export.py: what its files hold, and that the other libraries load them."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
+from safetensors import safe_open
+from test_tools import FINETUNE, PRETRAIN, call
+
+from conftest import ROOT
+from mcl_mm.registry import MODELS
+from mcl_mm.transfer import read_checkpoint
+
+META = {
+    'source': 'iter_7.pth',
+    'epoch': 2,
+    'iteration': 7,
+    'input': dict(channel_order='RGB', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+}
+
+
+@pytest.fixture(scope='module')
+def model():
+    """The network of the quickstart."""
+    cfg = Config.fromfile(PRETRAIN)
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        model = MODELS.build(cfg.model)
+    for name, buffer in model.named_buffers():
+        if name.endswith(('running_mean', 'running_var')):
+            buffer.copy_(torch.rand(buffer.shape) + 0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, model):
+    """A checkpoint as a Runner writes it, without its optimiser, and an export of each format."""
+    folder = tmp_path_factory.mktemp('export')
+    meta = dict(cfg=Config.fromfile(PRETRAIN).pretty_text, epoch=2, iter=7)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'iter_7.pth')
+    with pytest.MonkeyPatch.context() as patch:
+        for name, suffix in dict(
+            mmdet='pth',
+            mmpretrain='pth',
+            torchvision='pth',
+            timm='pth',
+            detectron2='pkl',
+            safetensors='safetensors',
+        ).items():
+            call(patch, 'export', folder / 'iter_7.pth', folder / f'{name}.{suffix}', '--to', name)
+    return folder
+
+
+def test_every_file_says_what_its_weights_are(folder):
+    metas = [read_checkpoint(folder / f'{name}.pth')['meta'] for name in ('mmdet', 'timm')]
+    metas.append(read_checkpoint(folder / 'safetensors.safetensors')['meta'])
+    metas.append(pickle.loads((folder / 'detectron2.pkl').read_bytes())['meta'])
+    for meta in metas:
+        assert {key: meta[key] for key in META} == META
+        assert meta['backbone']['type'] == 'mmpretrain.ResNet'
+        assert meta['backbone']['depth'] == 18
+        assert 'MCLNeck' in meta['config']
+
+
+def test_the_default_is_mmdet(folder, monkeypatch, tmp_path):
+    call(monkeypatch, 'export', folder / 'iter_7.pth', tmp_path / 'a.pth')
+    ours, theirs = (read_checkpoint(path) for path in (tmp_path / 'a.pth', folder / 'mmdet.pth'))
+    assert ours['meta'] == theirs['meta']
+    torch.testing.assert_close(ours['state_dict'], theirs['state_dict'], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', ['mmdet.pth', 'safetensors.safetensors'])
+@torch.no_grad()
+def test_detector_loads_it_and_computes_the_same_features(folder, model, name):
+    cfg = Config.fromfile(FINETUNE)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MMDET_MODELS.build(cfg.model).eval()
+    load_checkpoint(detector, str(folder / name), map_location='cpu')
+    image = torch.randn(1, 3, 64, 96)
+    torch.testing.assert_close(model.extract_feat(image), detector.extract_feat(image)[:4])
+    for conv, ours in zip(detector.roi_head.bbox_head.shared_convs, model.neck.projector.convs):
+        torch.testing.assert_close(conv.state_dict(), ours.state_dict())
+
+
+@torch.no_grad()
+def test_mmpretrain_backbone_starts_from_it(folder, model):
+    """By init_cfg, as its configs do."""
+    pretrained = dict(
+        type='Pretrained', checkpoint=str(folder / 'mmpretrain.pth'), prefix='backbone'
+    )
+    backbone = MODELS.build(
+        dict(
+            type='mmpretrain.ResNet',
+            depth=18,
+            stem_channels=32,
+            base_channels=32,
+            out_indices=(0, 1, 2, 3),
+            init_cfg=pretrained,
+        )
+    )
+    backbone.init_weights()
+    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict())
+
+
+def test_safetensors_are_for_any_reader(folder, model):
+    with safe_open(folder / 'safetensors.safetensors', framework='np') as file:
+        metadata = file.metadata()
+        weight = file.get_tensor('neck.fpn_convs.2.conv.weight')
+    assert all(isinstance(value, str) for value in metadata.values())
+    assert json.loads(metadata['meta'])['iteration'] == 7
+    assert (weight == model.neck.fpn.fpn_convs[2].conv.weight.detach().numpy()).all()
+
+
+def test_detectron2_file(folder, model):
+    content = pickle.loads((folder / 'detectron2.pkl').read_bytes(), encoding='latin1')
+    assert {'model', '__author__', 'matching_heuristics'} <= set(content)
+    assert all(type(value) is np.ndarray for value in content['model'].values())
+    weight = content['model']['backbone.fpn_output4.weight']
+    assert (weight == model.neck.fpn.fpn_convs[2].conv.weight.detach().numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ('name', 'file'),
+    [('torchvision', 'a.pth'), ('timm', 'a.pth'), ('safetensors', 'a.safetensors')],
+)
+def test_an_export_is_exported_again(folder, monkeypatch, tmp_path, name, file):
+    """The small file is enough: nobody has to keep the checkpoint for another format."""
+    call(monkeypatch, 'export', folder / 'safetensors.safetensors', tmp_path / file, '--to', name)
+    ours = read_checkpoint(tmp_path / file)
+    theirs = read_checkpoint(folder / f'{name}{(tmp_path / file).suffix}')
+    torch.testing.assert_close(ours['state_dict'], theirs['state_dict'], rtol=0, atol=0)
+    assert {key: ours['meta'][key] for key in META} == META
+
+
+@pytest.mark.parametrize('name', ['mmdet', 'timm', 'detectron2'])
+def test_every_tensor_is_accounted_for(folder, model, monkeypatch, capsys, tmp_path, name):
+    out = tmp_path / ('a.pkl' if name == 'detectron2' else 'a.pth')
+    call(monkeypatch, 'export', folder / 'iter_7.pth', out, '--to', name)
+    printed = capsys.readouterr().out
+    rows = re.findall(r'^(\S+) +(\d+) +(\d+)$', printed, re.MULTILINE)
+    written, left = (sum(int(row[column]) for row in rows) for column in (1, 2))
+    assert written + left == len(model.state_dict())
+    reasons = re.findall(r'^left behind, (.+): (\d+) tensors of (.+)$', printed, re.MULTILINE)
+    assert sum(int(count) for _, count, _ in reasons) == left
+    assert reasons[0][0] == 'only pre-training uses it'
+    assert 'neck.projector' in reasons[0][2]
+    expected = dict(
+        mmdet=[], timm=['timm has backbones only'], detectron2=["Detectron2's frozen BN"]
+    )
+    assert len(reasons) == 1 + len(expected[name])
+    for reason, start in zip(reasons[1:], expected[name]):
+        assert reason[0].startswith(start)
+    assert 'input: RGB, mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]' in printed
+
+
+def test_checkpoint_without_a_config(folder, model, monkeypatch, capsys, tmp_path):
+    torch.save(model.state_dict(), tmp_path / 'bare.pth')
+    call(monkeypatch, 'export', tmp_path / 'bare.pth', tmp_path / 'a.pth')
+    assert 'input: unknown, the checkpoint does not say' in capsys.readouterr().out
+    meta = read_checkpoint(tmp_path / 'a.pth')['meta']
+    assert meta['input'] is None
+    assert meta['backbone'] is None
+
+
+@pytest.mark.parametrize(
+    ('out', 'name', 'message'),
+    [
+        ('a.pkl', 'mmdet', r'ValueError: the name of a file for mmdet must end in \.pth'),
+        ('a.pth', 'detectron2', r'ValueError: the name .* must end in \.pkl'),
+        ('a.pth', 'safetensors', r'ValueError: the name .* must end in \.safetensors'),
+        ('iter_7.pth/a.pth', 'mmdet', '(NotADirectory|FileExists)Error'),
+    ],
+)
+def test_bad_output(folder, monkeypatch, out, name, message):
+    before = set(folder.rglob('*'))
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, 'export', folder / 'iter_7.pth', folder / out, '--to', name)
+    assert re.match(message, str(error.value.code))
+    assert set(folder.rglob('*')) == before
+
+
+def test_documented_lines_load(folder, model):
+    """What the tool prints for timm and torchvision, and docs/formats.md for a plain ResNet."""
+    timm_file = torch.load(folder / 'timm.pth')['state_dict']
+    timm_model = timm.create_model('resnet18', num_classes=0)
+    wide = {name: tuple(value.shape) for name, value in timm_model.state_dict().items()}
+    assert timm_file.keys() == wide.keys()
+    weights = torch.load(folder / 'torchvision.pth')['state_dict']
+    body = 'backbone.body.'
+    plain = {k.removeprefix(body) for k in weights if k.startswith(body)}
+    names = set(torchvision.models.resnet18(weights=None).state_dict())
+    assert names - plain == {'fc.weight', 'fc.bias'}
+    assert plain <= names
+
+
+def test_docs_name_every_format():
+    text = (ROOT / 'docs/formats.md').read_text()
+    import export
+
+    for name, (_, suffix, _) in export.FORMATS.items():
+        assert f'`{name}`' in text
+        assert suffix in text
