@@ -8,10 +8,12 @@ other formats hold and how each library loads them. What stays behind is printed
 """
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Union
 
 import torch
@@ -85,16 +87,20 @@ def describe(meta: dict, path: str) -> dict:
 
 
 def write(out: str, state_dict: dict[str, Tensor], meta: dict) -> None:
-    """Write a file in the layout its name asks for; an interrupted one never has that name."""
-    unfinished = f'{out}.unfinished'
-    with open(unfinished, 'wb') as file:
-        if out.endswith('.safetensors'):
-            file.write(save(state_dict, dict(format='pt', meta=json.dumps(meta))))
-        elif out.endswith('.pkl'):
-            write_pickle(file, state_dict, meta)
-        else:
-            torch.save(dict(state_dict=state_dict, meta=meta), file)
-    os.replace(unfinished, out)
+    """Write a file in the layout its name asks for; nothing unfinished ever has that name."""
+    content = io.BytesIO()
+    if out.endswith('.safetensors'):
+        content.write(save(state_dict, dict(format='pt', meta=json.dumps(meta))))
+    elif out.endswith('.pkl'):
+        write_pickle(content, state_dict, meta)
+    else:
+        torch.save(dict(state_dict=state_dict, meta=meta), content)
+    unfinished = Path(f'{out}.unfinished')
+    try:
+        unfinished.write_bytes(content.getbuffer())
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def input_text(given: Union[dict, str, None]) -> str:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from safetensors import safe_open
-from test_tools import FINETUNE, PRETRAIN, call
+from safetensors.torch import save_file
+from test_tools import FINETUNE, PRETRAIN, call, run
 
 from conftest import ROOT
 from mcl_mm.registry import MODELS
@@ -185,6 +187,31 @@ def test_bad_output(folder, monkeypatch, out, name, message):
         call(monkeypatch, 'export', folder / 'iter_7.pth', folder / out, '--to', name)
     assert re.match(message, str(error.value.code))
     assert set(folder.rglob('*')) == before
+
+
+def test_full_disk_leaves_the_old_file_and_nothing_else(folder, tmp_path):
+    (tmp_path / 'a.pth').write_text('old')
+    command = f'ulimit -f 100; {sys.executable} tools/export.py {folder}/mmdet.pth {tmp_path}/a.pth'
+    process = run('bash', '-c', command, CUDA_VISIBLE_DEVICES='')
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith('OSError: ')
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
+    assert (tmp_path / 'a.pth').read_text() == 'old'
+
+
+def test_official_weights_from_safetensors(monkeypatch, tmp_path):
+    """The authors' names in, an export with their input statistics out."""
+    names = json.loads((ROOT / 'tests/data/reference.json').read_text())['state_dict_keys']
+    weights = {name: torch.rand(shape) for name, shape in names}
+    for name in [name for name in weights if name.startswith('backbone.')]:
+        weights[name] = weights[f'encoder_q.0.{name.removeprefix("backbone.")}'].clone()
+    save_file(weights, tmp_path / 'official.safetensors')
+    call(monkeypatch, 'convert_official', tmp_path / 'official.safetensors', tmp_path / 'ours.pth')
+    call(monkeypatch, 'export', tmp_path / 'ours.pth', tmp_path / 'export.pth')
+    export = read_checkpoint(tmp_path / 'export.pth')
+    assert export['meta']['input'] == META['input']
+    ours, theirs = 'neck.fpn_convs.1.conv.weight', 'encoder_q.1.fpn_convs.1.conv.weight'
+    assert torch.equal(export['state_dict'][ours], weights[theirs])
 
 
 def test_documented_lines_load(folder, model):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from safetensors.torch import save_file
 
 from conftest import ROOT, draw_images
 
@@ -143,6 +144,13 @@ def test_finetune_from_the_export_then_test(work, monkeypatch):
          '--cfg-options', *finetune_options(work))  # fmt: skip
     results = json.loads(next(work.glob('test/*/*.json')).read_text())
     assert 'coco/bbox_mAP' in results
+
+    weights = torch.load(work / 'finetune/epoch_1.pth', weights_only=False)['state_dict']
+    save_file(weights, work / 'finetuned.safetensors')
+    call(monkeypatch, 'test', FINETUNE, work / 'finetuned.safetensors', '--work-dir', work / 'test2',
+         '--cfg-options', *finetune_options(work))  # fmt: skip
+    again = json.loads(next(work.glob('test2/*/*.json')).read_text())
+    assert again['coco/bbox_mAP'] == results['coco/bbox_mAP']
 
 
 def test_official_checkpoint_resumes_finetunes_and_exports(work, monkeypatch):

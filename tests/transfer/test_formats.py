@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from mmengine.config import Config
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -239,6 +240,40 @@ def test_detectron2_names_and_shapes(export50):
     }
     for theirs, ours in same_tensor.items():
         assert torch.equal(renamed.state_dict[theirs], export50[ours])
+
+
+def detectron2_pyramid(weights, image):
+    """What Detectron2's ResNet-50 and FPN compute (``STRIDE_IN_1X1: False``), from its documentation."""
+
+    def conv(name, x, stride=1):
+        weight, norm = weights[f'{name}.weight'], f'{name}.norm'
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        statistics = (weights[f'{norm}.running_mean'], weights[f'{norm}.running_var'])
+        return F.batch_norm(x, *statistics, weights[f'{norm}.weight'], weights[f'{norm}.bias'])
+
+    x = F.max_pool2d(F.relu(conv('backbone.bottom_up.stem.conv1', image, 2)), 3, 2, 1)
+    stages = []
+    for stage, blocks in zip((2, 3, 4, 5), (3, 4, 6, 3)):
+        for block in range(blocks):
+            name = f'backbone.bottom_up.res{stage}.{block}'
+            stride = 2 if stage > 2 and block == 0 else 1
+            shortcut = conv(f'{name}.shortcut', x, stride) if block == 0 else x
+            x = F.relu(conv(f'{name}.conv1', x))
+            x = F.relu(conv(f'{name}.conv2', x, stride))
+            x = F.relu(conv(f'{name}.conv3', x) + shortcut)
+        stages.append(x)
+    pyramid, merged = [], 0
+    for stage in (5, 4, 3, 2):
+        merged = merged + conv(f'backbone.fpn_lateral{stage}', stages[stage - 2])
+        pyramid.insert(0, conv(f'backbone.fpn_output{stage}', merged))
+        merged = F.interpolate(merged, scale_factor=2, mode='nearest')
+    return pyramid
+
+
+@torch.no_grad()
+def test_detectron2_features(resnet50, export50):
+    weights = to_detectron2(export50, {}).state_dict
+    same(resnet50.extract_feat(IMAGE), detectron2_pyramid(weights, IMAGE))
 
 
 def test_detectron2_pickle():
