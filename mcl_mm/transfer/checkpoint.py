@@ -32,7 +32,8 @@ def history_statistic(owner: type, name: str) -> Callable:
     return getattr(owner, name)
 
 
-# What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run, and arrays.
+# What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run, and arrays, which
+# NumPy 1 and 2 pickle under different names.
 multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 SAFE_GLOBALS = [
     HistoryBuffer,
@@ -40,8 +41,11 @@ SAFE_GLOBALS = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(kind)) for kind in '?' + np.typecodes['AllInteger'] + np.typecodes['Float']},
-    multiarray._reconstruct,
-    multiarray.scalar,
+    *(
+        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name in ('_reconstruct', 'scalar')
+    ),
 ]
 
 

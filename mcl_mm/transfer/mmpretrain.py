@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from .rename import Renamed, rename
+from .torchvision import resnet_rules
 
 LEFT = [
     (r'neck\..+', "MMPretrain's classifiers have no pyramid"),
@@ -21,12 +22,8 @@ def to_mmpretrain(weights: dict[str, Tensor], backbone: dict) -> Renamed:
         Renamed: ``backbone.*``. Pyramid and box-head convs are left behind.
 
     Raises:
-        ValueError: The backbone is MMDetection's and not a plain ResNet, the one that both name alike.
+        ValueError: The backbone is MMDetection's and not a plain ResNet or ResNeXt, which both name alike.
     """
-    plain_resnet = 'backbone.conv1.weight' in weights
-    if backbone.get('type', '').startswith('mmdet.') and not plain_resnet:
-        raise ValueError(
-            f'{backbone["type"]} has other names than the backbones of MMPretrain. --to mmdet and '
-            '--to safetensors keep it'
-        )
+    if backbone.get('type', '').startswith('mmdet.'):
+        rename(weights, 'MMPretrain', resnet_rules(''), LEFT)
     return rename(weights, 'MMPretrain', [(r'(backbone\..+)', r'\1')], LEFT)

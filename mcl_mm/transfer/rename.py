@@ -53,8 +53,8 @@ def rename(
             renamed[new_name] = value
         else:
             raise ValueError(
-                f'{library} has no place for {name}: the backbone is none of its own. '
-                '--to mmdet and --to safetensors keep any backbone, --to mmpretrain its own'
+                f'{library} has no place for {name}. docs/formats.md lists the backbones it takes; '
+                '--to mmdet and --to safetensors keep any, --to mmpretrain its own'
             )
     return Renamed(renamed, reasons)
 

@@ -41,6 +41,19 @@ def test_logged_scalars_and_arrays_of_a_run_are_read(tmp_path):
         assert (ours == theirs).all()
 
 
+@pytest.mark.parametrize('core', [b'numpy.core.', b'numpy._core.'])
+def test_arrays_of_either_numpy_are_read(tmp_path, core):
+    state = dict(state_dict={}, meta=dict(array=np.arange(3), scalar=np.float64(0.5)))
+    torch.save(state, tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+    content = (tmp_path / 'a.pth').read_bytes()
+    assert b'multiarray' in content
+    renamed = content.replace(b'numpy._core.', b'numpy.core.').replace(b'numpy.core.', core)
+    (tmp_path / 'a.pth').write_bytes(renamed)
+    meta = read_checkpoint(tmp_path / 'a.pth')['meta']
+    assert meta['array'].tolist() == [0, 1, 2]
+    assert meta['scalar'] == 0.5
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint at'):
         read_checkpoint(tmp_path / 'a.pth')
