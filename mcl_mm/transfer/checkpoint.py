@@ -160,7 +160,8 @@ def load_from_http(filename: str, map_location: Any = None) -> Any:
     """MMEngine's loader of URLs: once per machine into PyTorch's cache, then as a local file."""
     name = os.path.basename(urlparse(filename).path)
     path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
-    if dist.get_local_rank() == 0 and not os.path.exists(path):
+    local_rank = int(os.environ.get('LOCAL_RANK', 0))  # every launcher sets it
+    if local_rank == 0 and not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         torch.hub.download_url_to_file(filename, path, progress=os.isatty(0))
     dist.barrier()

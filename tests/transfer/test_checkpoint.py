@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -15,6 +17,7 @@ from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 
+from conftest import ROOT
 from mcl_mm.transfer import read_checkpoint
 
 
@@ -178,11 +181,21 @@ def test_config_text_in_a_checkpoint_is_not_handed_to_the_runner(tmp_path):
     assert loaded['meta'] == dict(epoch=1)
 
 
+class CountingHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and remembers which."""
+
+    requested = []
+
+    def log_message(self, *args):
+        self.requested.append(self.path)
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Address of an HTTP server for ``tmp_path``; PyTorch's cache of downloads is empty."""
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'cache'))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    CountingHandler.requested.clear()
+    handler = partial(CountingHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{httpd.server_address[1]}'
@@ -208,3 +221,26 @@ def test_urls(tmp_path, server, monkeypatch):
             Net(url).init_weights()
     assert not (tmp_path / 'made').exists()
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
+def test_processes_of_a_machine_download_once(tmp_path, server, free_port):
+    torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
+    (tmp_path / 'load.py').write_text(f"""
+import torch
+import mcl_mm
+from mmengine.runner import CheckpointLoader
+torch.hub.set_dir({str(tmp_path / 'cache')!r})
+torch.distributed.init_process_group('gloo')
+loaded = CheckpointLoader.load_checkpoint('{server}/a.pth', 'cpu')
+open(f'{tmp_path}/{{torch.distributed.get_rank()}}.txt', 'w').write(str(loaded['a'].item()))
+""")
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    subprocess.run(
+        [*launch, f'--master_port={free_port}', tmp_path / 'load.py'],
+        env=environment,
+        check=True,
+        timeout=300,
+    )
+    assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == ['1.0', '1.0']
+    assert CountingHandler.requested == ['/a.pth']
