@@ -104,7 +104,7 @@ def write(out: str, state_dict: dict[str, Tensor], meta: dict) -> None:
 
 
 def input_text(given: Union[dict, str, None]) -> str:
-    """How images have to be prepared, in words; an export of version 0.1.0 has the words already."""
+    """How images have to be prepared, in words; an older export has the words already."""
     if not isinstance(given, dict):
         return given or 'unknown, the checkpoint does not say'
     return f'{given["channel_order"]}, mean {given["mean"]}, std {given["std"]}'

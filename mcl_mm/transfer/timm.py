@@ -11,7 +11,7 @@ STEM = {
     **{'1.bn': 'conv1.4', '2.conv': 'conv1.6', '2.bn': 'bn1'},
     **{'0': 'conv1.0', '1': 'conv1.1', '3': 'conv1.3', '4': 'conv1.4', '6': 'conv1.6', '7': 'bn1'},
 }
-# V1d's shortcuts begin with a pooling layer. In layer1 it does nothing and mmcv's ResNets lack it.
+# V1d's shortcuts begin with a pooling layer. In layer1 it does nothing, and mmpretrain leaves it out.
 FIRST_SHORTCUT = [
     (r'backbone\.(layer1\.0\.downsample)\.0\.(\w+)', r'\1.1.\2'),
     (r'backbone\.(layer1\.0\.downsample)\.1\.(\w+)', r'\1.2.\2'),
@@ -22,10 +22,7 @@ RULES = [
     *resnet_rules(''),
     (r'backbone\.(layer\d\.0\.downsample\.2\.\w+)', r'\1'),
 ]
-LEFT = [
-    (r'neck\..+', 'timm has backbones only'),
-    (r'roi_head\..+', 'timm has backbones only'),
-]
+LEFT = [(r'(neck|roi_head)\..+', 'timm has backbones only')]
 
 
 def to_timm(weights: dict[str, Tensor], backbone: dict) -> Renamed:
