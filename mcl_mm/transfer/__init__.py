@@ -1,6 +1,7 @@
 from .check import LoadReport, check_load, count_table
 from .checkpoint import read_checkpoint
 from .detectron2 import to_detectron2
+from .fit import fit_to_detector
 from .mmdet import to_mmdet
 from .mmpretrain import to_mmpretrain
 from .rename import Renamed
@@ -18,4 +19,9 @@ __all__ = [
     'to_mmpretrain',
     'to_timm',
     'to_torchvision',
+    'check_load',
+    'count_table',
+    'fit_to_detector',
+    'read_checkpoint',
+    'to_mmdet',
 ]
