@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 import mcl_mm  # noqa: F401
@@ -69,6 +73,56 @@ def build():
         return model
 
     return build_model
+
+
+def tiny_detector(name: str) -> Config:
+    """One of MMDetection's configs, at the size of ``TINY`` and as the weights want it."""
+    cfg = get_config(f'mmdet::{name}')
+    cfg.sync_bn = 'torch'
+    norm_cfg = dict(type='BN', requires_grad=True)
+    model = cfg.model
+    model.backbone = dict(
+        type='ResNet',
+        depth=18,
+        stem_channels=8,
+        base_channels=8,
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+    )
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=8, norm_cfg=norm_cfg)
+    for part in ('rpn_head', 'bbox_head'):
+        if part in model:
+            model[part].update(in_channels=8, feat_channels=32)
+    if 'roi_head' in model:
+        model.roi_head.bbox_roi_extractor.out_channels = 8
+        heads = model.roi_head.bbox_head
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.update(
+                type='Shared4Conv1FCBBoxHead',
+                in_channels=8,
+                conv_out_channels=8,
+                fc_out_channels=16,
+                num_classes=3,
+                norm_cfg=norm_cfg,
+            )
+    return cfg
+
+
+def build_detector(model: dict) -> torch.nn.Module:
+    """A detector of MMDetection in evaluation mode, with random weights."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MMDET_MODELS.build(copy.deepcopy(model)).eval()
+
+
+@pytest.fixture
+def pretrained(tiny_config, build):
+    """A pre-training model with BN statistics that are not trivial, in evaluation mode."""
+    model = build(tiny_config)
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in model.named_buffers():
+        if name.endswith(('running_mean', 'running_var')):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return model.eval()
 
 
 @pytest.fixture

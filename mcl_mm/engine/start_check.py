@@ -1,6 +1,5 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
-import logging
 import os
 
 from mmengine.dataset import default_collate
@@ -10,7 +9,9 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
 from mcl_mm.models import MCL
-from mcl_mm.transfer import check_load, read_checkpoint
+from mcl_mm.transfer import check_load, diagnose, read_checkpoint
+
+from .transfer_hook import TransferHook
 
 
 def check_start(runner: Runner) -> None:
@@ -29,7 +30,7 @@ def check_start(runner: Runner) -> None:
     if runner._resume:
         check_resume(runner, model)
     elif runner._load_from:
-        check_load_from(runner._load_from, model)
+        check_load_from(runner, model)
     for module in model.modules():  # parts that start from a file of their own
         init_cfg = getattr(module, 'init_cfg', None)
         if isinstance(init_cfg, dict) and os.path.isfile(init_cfg.get('checkpoint') or ''):
@@ -68,17 +69,19 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
         )
 
 
-def check_load_from(path: str, model: nn.Module) -> None:
+def check_load_from(runner: Runner, model: nn.Module) -> None:
     """Say what of a file will be used, and refuse one that does not belong to the model."""
+    path = runner._load_from
     if '://' in path:  # fetched by MMEngine later
         return
-    report = check_load(model, read_checkpoint(path)['state_dict'])
-    print_log(f'Weights of {path}:\n{report.table()}', 'current')
-    unused = report.unexpected + report.mismatched
-    if unused:
-        print_log(
-            f'{len(unused)} weights of the file have no place in this model and stay unused, first '
-            f'{unused[0]}. configs/transfer has detectors that use all of an export',
-            'current',
-            level=logging.WARNING,
-        )
+    checkpoint = read_checkpoint(path)
+    if isinstance(model, MCL):
+        report = check_load(model, checkpoint['state_dict'])
+        print_log(f'Weights of {path}:\n{report.table()}', 'current')
+        return
+    hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)
+    parts = hook.parts if hook else None
+    diagnosis = diagnose(model, checkpoint, runner.cfg, parts, runner.world_size)
+    if hook is None or diagnosis.errors:  # a hook says the same when the run loads the file
+        print_log(f'Weights of {path}:\n{diagnosis.text()}', 'current')
+    diagnosis.check()

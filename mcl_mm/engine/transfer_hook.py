@@ -5,17 +5,15 @@ from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
 
 from mcl_mm.registry import HOOKS
-from mcl_mm.transfer.fit import fit_to_detector, is_complete
-
-PARTS = ('backbone', 'neck', 'box_head')
+from mcl_mm.transfer.doctor import diagnose
+from mcl_mm.transfer.fit import PARTS, carry, is_complete
 
 
 @HOOKS.register_module()
 class TransferHook(Hook):
-    """Fit what ``load_from`` names to the detector before it is loaded.
+    """Fit what ``load_from`` names to the detector, and say what of it is used.
 
     A run that resumes, and a file that has every weight of the detector (its own checkpoint, as in
     a test), are left alone.
@@ -36,30 +34,35 @@ class TransferHook(Hook):
             raise ValueError(f'parts must be some of {PARTS}, got {parts!r}')
         self.parts = tuple(parts)
 
-    def fit(self, state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-        """The weights that a detector is given, under its names.
-
-        Args:
-            state_dict (dict[str, Tensor]): Of the file.
-            model (nn.Module): The detector, wrapped or not.
-        """
-        if is_complete(state_dict, model):
-            return state_dict
-        fitted = fit_to_detector(state_dict, model)
-        return {name: value for name, value in fitted.items() if part(name) in self.parts}
-
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace the names of the file by those of the detector."""
+        """Examine the file, and replace its names by those of the detector.
+
+        Raises:
+            ValueError: Nothing, or less than expected, would load; on all processes.
+        """
         if runner._resume:
             return
-        state_dict = checkpoint.get('state_dict', checkpoint)
+        state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
         plain = {name.removeprefix('module.'): value for name, value in state_dict.items()}
-        fitted = OrderedDict(self.fit(plain, runner.model))
+        if is_complete(plain, runner.model):
+            runner.logger.info('The file has every weight of the detector and is taken as it is.')
+            return
+        diagnosis = diagnose(
+            runner.model,
+            dict(state_dict=plain, meta=checkpoint.get('meta')),
+            runner.cfg,
+            self.parts,
+            runner.world_size,
+        )
+        runner.logger.info(f'Weights of {runner._load_from}:\n{diagnosis.text()}')
+        diagnosis.check()
+        fitted = OrderedDict(carry(plain, runner.model, self.parts))
         fitted._metadata = getattr(state_dict, '_metadata', OrderedDict())  # versions of layers
         checkpoint['state_dict'] = fitted
 
-
-def part(name: str) -> str:
-    """Which of ``PARTS`` a weight belongs to."""
-    first = name.split('.')[0]
-    return first if first in PARTS else 'box_head'
+    def before_train(self, runner: Runner) -> None:
+        """Say so if there is nothing to transfer."""
+        if not runner._load_from and not runner._resume:
+            runner.logger.warning(
+                'No load_from: nothing is transferred and the detector starts as its config says.'
+            )

@@ -1,6 +1,7 @@
 from .check import LoadReport, check_load, count_table
 from .checkpoint import read_checkpoint
 from .detectron2 import to_detectron2
+from .doctor import Diagnosis, diagnose
 from .fit import fit_to_detector
 from .mmdet import to_mmdet
 from .mmpretrain import to_mmpretrain
@@ -9,6 +10,7 @@ from .timm import to_timm
 from .torchvision import to_torchvision
 
 __all__ = [
+    'Diagnosis',
     'LoadReport',
     'Renamed',
     'check_load',
@@ -21,6 +23,7 @@ __all__ = [
     'to_torchvision',
     'check_load',
     'count_table',
+    'diagnose',
     'fit_to_detector',
     'read_checkpoint',
     'to_mmdet',

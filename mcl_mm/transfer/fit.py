@@ -1,6 +1,7 @@
 """Give weights the names that a particular detector has for them."""
 
 import re
+from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.model import is_model_wrapper
@@ -11,6 +12,34 @@ LEVEL = re.compile(
     r'neck\.(?:\d+\.)?(lateral_convs|fpn_convs|downsample_convs|pafpn_convs)\.(\d+)\.(.+)'
 )
 BOX_CONVS = 'roi_head.bbox_head.shared_convs.'
+# What a detector can be given; what is neither backbone nor neck belongs to the heads.
+PARTS = ('backbone', 'neck', 'box_head')
+
+
+def carry(
+    state_dict: dict[str, Tensor], model: nn.Module, parts: Sequence[str] = PARTS
+) -> dict[str, Tensor]:
+    """The weights that a detector is given, under its names.
+
+    Args:
+        state_dict (dict[str, Tensor]): An export, or weights of another detector.
+        model (nn.Module): The detector, wrapped or not.
+        parts (Sequence[str]): Which of ``PARTS`` to carry. Defaults to all. A file that has
+            everything the detector has is its own checkpoint, and is carried whole.
+    """
+    if is_complete(state_dict, model):
+        return dict(state_dict)
+    return {
+        name: value
+        for name, value in fit_to_detector(state_dict, model).items()
+        if part_to_carry(name) in parts
+    }
+
+
+def part_to_carry(name: str) -> str:
+    """Which of ``PARTS`` a weight belongs to."""
+    first = name.split('.')[0]
+    return first if first in PARTS else 'box_head'
 
 
 def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -1,60 +1,13 @@
 """Weights under the names of a detector: the right level, every stage, nothing in a wrong place."""
 
-import copy
-
 import pytest
 import torch
-from mmdet.registry import MODELS as MMDET_MODELS
-from mmengine.hub import get_config
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
+from conftest import build_detector, tiny_detector
 from mcl_mm.transfer import fit_to_detector, to_mmdet
 from mcl_mm.transfer.fit import level_shift
-
-WIDTHS = [8, 16, 32, 64]
-NORM = dict(type='BN', requires_grad=True)
-
-
-def tiny_detector(name, **neck):
-    """The config of one of MMDetection's models, with the backbone and widths of ``tiny_config``."""
-    model = get_config(f'mmdet::{name}').model
-    model.backbone = dict(
-        type='ResNet', depth=18, stem_channels=8, base_channels=8, norm_cfg=NORM, norm_eval=False
-    )
-    if isinstance(model.neck, list):
-        model.neck[0].update(in_channels=WIDTHS, out_channels=8, norm_cfg=NORM, **neck)
-    else:
-        model.neck.update(in_channels=WIDTHS, out_channels=8, norm_cfg=NORM, **neck)
-    for part in ('rpn_head', 'bbox_head'):
-        if part in model:
-            model[part].update(in_channels=8, feat_channels=32)
-    if 'roi_head' in model:
-        model.roi_head.bbox_roi_extractor.out_channels = 8
-        heads = model.roi_head.bbox_head
-        for head in heads if isinstance(heads, list) else [heads]:
-            head.update(
-                type='Shared4Conv1FCBBoxHead', in_channels=8, conv_out_channels=8,
-                fc_out_channels=16, num_classes=3, norm_cfg=NORM,
-            )  # fmt: skip
-    return model
-
-
-def build_detector(config):
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MMDET_MODELS.build(copy.deepcopy(config)).eval()
-
-
-@pytest.fixture
-def pretrained(tiny_config, build):
-    """A pre-training model with BN statistics that are not trivial."""
-    model = build(tiny_config)
-    generator = torch.Generator().manual_seed(0)
-    for name, buffer in model.named_buffers():
-        if name.endswith(('running_mean', 'running_var')):
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
-    return model.eval()
 
 
 def features(model):
@@ -72,7 +25,7 @@ CASCADE_RCNN = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 def test_a_pyramid_from_p3_gets_the_levels_it_computes(pretrained, name, extra_level_by_name):
     weights = to_mmdet(pretrained.state_dict())
     ours = features(pretrained)[1:]
-    model = build_detector(tiny_detector(name))
+    model = build_detector(tiny_detector(name).model)
     fitted = fit_to_detector(weights, model)
     _load_checkpoint_to_model(model, dict(state_dict=fitted))
     torch.testing.assert_close(features(model)[:3], ours, rtol=0, atol=0)
@@ -82,7 +35,7 @@ def test_a_pyramid_from_p3_gets_the_levels_it_computes(pretrained, name, extra_l
         f'neck.{part}.{number}' for part in ('lateral_convs', 'fpn_convs') for number in range(3)
     }
 
-    plain = build_detector(tiny_detector(name))
+    plain = build_detector(tiny_detector(name).model)
     own = plain.state_dict()
     by_name = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     assert ('neck.fpn_convs.3.conv.weight' in by_name) == extra_level_by_name  # our P5 in their P6
@@ -92,7 +45,7 @@ def test_a_pyramid_from_p3_gets_the_levels_it_computes(pretrained, name, extra_l
 
 def test_a_pyramid_from_p2_keeps_its_names(pretrained):
     weights = to_mmdet(pretrained.state_dict())
-    model = build_detector(tiny_detector(FASTER_RCNN))
+    model = build_detector(tiny_detector(FASTER_RCNN).model)
     assert fit_to_detector(weights, model) == weights
     _load_checkpoint_to_model(model, dict(state_dict=weights))
     torch.testing.assert_close(features(model)[:4], features(pretrained), rtol=0, atol=0)
@@ -100,7 +53,7 @@ def test_a_pyramid_from_p2_keeps_its_names(pretrained):
 
 def test_every_stage_of_a_cascade_gets_the_box_convs(pretrained):
     weights = to_mmdet(pretrained.state_dict())
-    model = build_detector(tiny_detector(CASCADE_RCNN))
+    model = build_detector(tiny_detector(CASCADE_RCNN).model)
     _load_checkpoint_to_model(model, dict(state_dict=fit_to_detector(weights, model)))
     cells = torch.randn(4, 8, 7, 7)
     with torch.no_grad():
@@ -115,7 +68,7 @@ def test_every_stage_of_a_cascade_gets_the_box_convs(pretrained):
 def test_stages_without_room_leave_the_convs_in_the_report(pretrained):
     """Names without a place stay, so that whoever compares names can tell."""
     weights = to_mmdet(pretrained.state_dict())
-    config = tiny_detector(CASCADE_RCNN)
+    config = tiny_detector(CASCADE_RCNN).model
     for head in config.roi_head.bbox_head:
         head.type = 'Shared2FCBBoxHead'
     fitted = fit_to_detector(weights, build_detector(config))
@@ -124,7 +77,7 @@ def test_stages_without_room_leave_the_convs_in_the_report(pretrained):
 
 def test_an_fpn_among_several_necks_is_found(pretrained):
     weights = to_mmdet(pretrained.state_dict())
-    config = tiny_detector(ATSS)
+    config = tiny_detector(ATSS).model
     config.neck = [config.neck, dict(type='BFP', in_channels=8, num_levels=5)]
     model = build_detector(config)
     fitted = fit_to_detector(weights, model)
@@ -137,7 +90,7 @@ def test_an_fpn_among_several_necks_is_found(pretrained):
 
 def test_pafpn_takes_laterals_and_outputs_of_its_levels(pretrained):
     weights = to_mmdet(pretrained.state_dict())
-    config = tiny_detector(ATSS)
+    config = tiny_detector(ATSS).model
     config.neck.type = 'PAFPN'
     model = build_detector(config)
     fitted = fit_to_detector(weights, model)
@@ -151,22 +104,24 @@ def test_pafpn_takes_laterals_and_outputs_of_its_levels(pretrained):
 
 def test_a_neck_that_is_no_fpn_is_left_to_the_names(pretrained):
     weights = to_mmdet(pretrained.state_dict())
-    config = tiny_detector(ATSS)
-    config.neck = dict(type='ChannelMapper', in_channels=WIDTHS, out_channels=8, num_outs=5)
+    config = tiny_detector(ATSS).model
+    config.neck = dict(
+        type='ChannelMapper', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=5
+    )
     assert fit_to_detector(weights, build_detector(config)) == weights
 
 
 def test_a_detectors_own_checkpoint_is_left_alone():
     for name in (RETINANET, CASCADE_RCNN):
-        model = build_detector(tiny_detector(name))
+        model = build_detector(tiny_detector(name).model)
         weights = model.state_dict()
         assert fit_to_detector(weights, model) == weights
 
 
 def test_a_detector_from_p3_starts_one_from_p2():
     """Levels move up as well; heads keep their names."""
-    weights = build_detector(tiny_detector(RETINANET)).state_dict()
-    fitted = fit_to_detector(weights, build_detector(tiny_detector(FASTER_RCNN)))
+    weights = build_detector(tiny_detector(RETINANET).model).state_dict()
+    fitted = fit_to_detector(weights, build_detector(tiny_detector(FASTER_RCNN).model))
     for number in range(3):
         for part in ('lateral_convs', 'fpn_convs'):
             name = f'neck.{part}.{{}}.bn.weight'
@@ -177,8 +132,10 @@ def test_a_detector_from_p3_starts_one_from_p2():
 
 def test_extra_levels_keep_their_distance_to_the_top():
     """From four levels and P6 to three levels and P6: P6 stays P6."""
-    file = build_detector(tiny_detector(ATSS, start_level=0, num_outs=5)).state_dict()
-    model = build_detector(tiny_detector(ATSS))
+    config = tiny_detector(ATSS).model
+    config.neck.start_level = 0
+    file = build_detector(config).state_dict()
+    model = build_detector(tiny_detector(ATSS).model)
     fitted = fit_to_detector(file, model)
     assert fitted['neck.fpn_convs.3.conv.weight'] is file['neck.fpn_convs.4.conv.weight']
     assert fitted['neck.fpn_convs.2.conv.weight'] is file['neck.fpn_convs.3.conv.weight']
@@ -189,7 +146,7 @@ def test_a_wrapped_detector(pretrained, free_port):
         'gloo', init_method=f'tcp://127.0.0.1:{free_port}', rank=0, world_size=1
     )
     try:
-        model = build_detector(tiny_detector(RETINANET))
+        model = build_detector(tiny_detector(RETINANET).model)
         weights = to_mmdet(pretrained.state_dict())
         expected = fit_to_detector(weights, model)
         fitted = fit_to_detector(weights, MMDistributedDataParallel(model))

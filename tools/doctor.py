@@ -1,0 +1,85 @@
+"""Tell what a detector would load from a file of weights, and what in its config spoils that.
+
+    python tools/doctor.py CONFIG WEIGHTS
+    python tools/doctor.py CONFIG WEIGHTS --json > diagnosis.json
+
+No data is needed and nothing is trained. WEIGHTS may be left out where the config has `load_from`. Exit code:
+0 all that is expected loads (there may still be traps), 1 the config or the weights cannot be read or built,
+2 wrong usage, 3 nothing, or less than expected, would load. docs/doctor.md explains each finding.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import json
+import sys
+from typing import Optional
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+
+import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.engine import TransferHook
+from mcl_mm.transfer import diagnose, read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a detector')
+    parser.add_argument('weights', nargs='?', help="default the config's load_from")
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument(
+        '--processes',
+        type=int,
+        help="GPUs that will train; default as many as the config's base_batch_size takes",
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    return parser.parse_args()
+
+
+def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
+    """What the config's TransferHook carries; None if it has no such hook."""
+    for hook in cfg.get('custom_hooks') or []:
+        if str(hook['type']).split('.')[-1] == TransferHook.__name__:
+            return TransferHook(**{k: v for k, v in hook.items() if k == 'parts'}).parts
+    return None
+
+
+def planned_processes(cfg: Config) -> int:
+    """For how many processes a config was written."""
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or 0
+    per_process = (cfg.get('train_dataloader') or {}).get('batch_size') or 1
+    return max(1, base // per_process)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        path = args.weights or cfg.get('load_from')
+        if not path:
+            raise ValueError(f'which weights? {args.config} has no load_from')
+        if not cfg.get('model'):
+            raise ValueError(f'{args.config} has no model')
+        checkpoint = read_checkpoint(path)
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        model = MODELS.build(cfg.model)
+        if not hasattr(model, 'backbone'):
+            raise ValueError(f'{type(model).__name__} is no detector: it has no backbone')
+        processes = args.processes or planned_processes(cfg)
+        diagnosis = diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, ImportError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    if args.json:
+        facts = dict(schema=1, config=args.config, weights=path, processes=processes)
+        print(json.dumps({**facts, **diagnosis.to_dict()}, indent=1))
+    else:
+        print(f'{path} in {args.config}, {processes} process(es)\n{diagnosis.text()}')
+    sys.exit(3 if diagnosis.errors else 0)
+
+
+if __name__ == '__main__':
+    main()
