@@ -11,16 +11,16 @@ A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from typing import Optional
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
-from mcl_mm.engine import TransferHook
-from mcl_mm.transfer import diagnose, read_checkpoint
+from mcl_mm.transfer import Diagnosis, diagnose, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,8 +42,9 @@ def parse_args() -> argparse.Namespace:
 def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
     """What the config's TransferHook carries; None if it has no such hook."""
     for hook in cfg.get('custom_hooks') or []:
-        if str(hook['type']).split('.')[-1] == TransferHook.__name__:
-            return TransferHook(**{k: v for k, v in hook.items() if k == 'parts'}).parts
+        if str(hook['type']).split('.')[-1] == 'TransferHook':
+            hook = {key: value for key, value in hook.items() if key != 'priority'}
+            return HOOKS.build(dict(hook, type='mcl_mm.TransferHook')).parts
     return None
 
 
@@ -54,30 +55,38 @@ def planned_processes(cfg: Config) -> int:
     return max(1, base // per_process)
 
 
+def examine(args: argparse.Namespace) -> tuple[dict, Diagnosis]:
+    """What was examined, and the outcome."""
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    path = args.weights or cfg.get('load_from')
+    if not path:
+        raise ValueError(f'which weights? {args.config} has no load_from')
+    if not cfg.get('model'):
+        raise ValueError(f'{args.config} has no model')
+    checkpoint = read_checkpoint(path)
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    model = MODELS.build(cfg.model)
+    if not hasattr(model, 'backbone') or hasattr(model, 'target'):
+        raise ValueError(f'{args.config} is not the config of a detector')
+    processes = args.processes or planned_processes(cfg)
+    facts = dict(schema=1, config=args.config, weights=path, processes=processes)
+    return facts, diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
+
+
 def main() -> None:
     args = parse_args()
     try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        path = args.weights or cfg.get('load_from')
-        if not path:
-            raise ValueError(f'which weights? {args.config} has no load_from')
-        if not cfg.get('model'):
-            raise ValueError(f'{args.config} has no model')
-        checkpoint = read_checkpoint(path)
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = MODELS.build(cfg.model)
-        if not hasattr(model, 'backbone'):
-            raise ValueError(f'{type(model).__name__} is no detector: it has no backbone')
-        processes = args.processes or planned_processes(cfg)
-        diagnosis = diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
+        # Libraries print while they are imported and built; --json has the output to itself.
+        with contextlib.redirect_stdout(sys.stderr):
+            facts, diagnosis = examine(args)
     except (OSError, ValueError, KeyError, TypeError, AssertionError, ImportError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
     if args.json:
-        facts = dict(schema=1, config=args.config, weights=path, processes=processes)
         print(json.dumps({**facts, **diagnosis.to_dict()}, indent=1))
     else:
-        print(f'{path} in {args.config}, {processes} process(es)\n{diagnosis.text()}')
+        print('{weights} in {config}, {processes} process(es)'.format(**facts))
+        print(diagnosis.text())
     sys.exit(3 if diagnosis.errors else 0)
 
 
