@@ -1,0 +1,142 @@
+"""Subsets of COCO: the right size, whole, nested within a fold, the same for a seed."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from conftest import ROOT  # noqa: F401  (puts tools/ on the path)
+
+import coco_subsets  # isort: skip
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """200 images, image i with i % 4 annotations, ids neither sorted nor dense."""
+    ids = [7 * i % 211 for i in range(200)]
+    coco = dict(
+        info=dict(year=2017),
+        images=[dict(id=i, file_name=f'{i}.jpg') for i in ids],
+        annotations=[
+            dict(id=1000 * i + k, image_id=i, category_id=k) for i in ids for k in range(i % 4)
+        ],
+        categories=[dict(id=k, name=str(k)) for k in range(9)],
+    )
+    path = tmp_path / 'instances_train2017.json'
+    path.write_text(json.dumps(coco))
+    return path
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['tools/coco_subsets.py', *map(str, arguments)])
+    coco_subsets.main()
+
+
+def image_ids(path):
+    return [image['id'] for image in json.loads(path.read_text())['images']]
+
+
+def test_subsets(annotations, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'deep/out'
+    call(monkeypatch, annotations, out)
+    whole = json.loads(annotations.read_text())
+    files = {path.name for path in out.iterdir()}
+    assert files == {
+        f'instances_train2017.{fold}@{percent}.json'
+        for fold in range(1, 6)
+        for percent in (1, 5, 10)
+    }
+    for fold in range(1, 6):
+        smaller = set()
+        for percent in (1, 5, 10):
+            path = out / f'instances_train2017.{fold}@{percent}.json'
+            subset = json.loads(path.read_text())
+            chosen = image_ids(path)
+            assert len(chosen) == len(set(chosen)) == 200 * percent // 100
+            assert smaller <= set(chosen)  # nested
+            smaller = set(chosen)
+            # Everything of the chosen images, in the file's order, and nothing else.
+            assert subset['images'] == [x for x in whole['images'] if x['id'] in smaller]
+            assert subset['annotations'] == [
+                x for x in whole['annotations'] if x['image_id'] in smaller
+            ]
+            assert subset['categories'] == whole['categories']
+            assert subset['info'] == whole['info']
+    tens = [tuple(image_ids(out / f'instances_train2017.{fold}@10.json')) for fold in range(1, 6)]
+    assert len(set(tens)) == 5
+    assert '5@10.json: 20 of 200 images' in capsys.readouterr().out
+
+
+def test_seed_decides_whatever_else_is_asked_for(annotations, tmp_path, monkeypatch):
+    call(monkeypatch, annotations, tmp_path / 'a')
+    call(monkeypatch, annotations, tmp_path / 'b', '--percent', 5, 0.5, '--folds', 2)
+    call(monkeypatch, annotations, tmp_path / 'c', '--percent', 5, '--folds', 2, '--seed', 1)
+    # Another order of the images in the file draws the same ones.
+    shuffled = json.loads(annotations.read_text())
+    shuffled['images'].reverse()
+    annotations.write_text(json.dumps(shuffled))
+    call(monkeypatch, annotations, tmp_path / 'd', '--percent', 5, '--folds', 2)
+    for fold in (1, 2):
+        name = f'instances_train2017.{fold}@5.json'
+        a, b, c, d = (image_ids(tmp_path / folder / name) for folder in 'abcd')
+        assert a == b
+        assert set(a) != set(c)
+        assert a == d[::-1]
+    assert len(image_ids(tmp_path / 'b/instances_train2017.2@0.5.json')) == 1
+
+
+def test_every_image_is_as_likely(annotations):
+    coco = coco_subsets.read_coco(annotations)
+    counts = dict.fromkeys(image_ids(annotations), 0)
+    for fold in range(1, 401):
+        for image in coco_subsets.draw(coco, 10, fold, 0)['images']:
+            counts[image['id']] += 1
+    # Binomial, 400 draws at 0.1: mean 40, standard deviation 6.
+    assert sum(counts.values()) == 400 * 20
+    assert min(counts.values()) > 40 - 5 * 6
+    assert max(counts.values()) < 40 + 5 * 6
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text('old')
+    with pytest.raises(TypeError):
+        coco_subsets.write_atomically(path, dict(images=[0] * 1000, broken=object()))
+    assert path.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ('content', 'options', 'message'),
+    [
+        (None, ['--percent', 0], r'ValueError: --percent must lie in \(0, 100\], got 0'),
+        (None, ['--percent', 101], r'ValueError: --percent must lie in .*got 101'),
+        (None, ['--percent', 'nan'], r'ValueError: --percent must lie in .*got nan'),
+        (None, ['--percent', 0.1], 'ValueError: 0.1 percent of 200 images is less than one'),
+        (None, ['--folds', 0], 'ValueError: --folds must be at least 1'),
+        ('{"images": [', [], 'ValueError: .*train2017.json is not a JSON file'),
+        ('[]', [], 'ValueError: .* no list of images, annotations, categories'),
+        ('{"images": [], "annotations": []}', [], 'ValueError: .* no list of categories'),
+        ('{"images": [{}], "annotations": [], "categories": []}', [],
+         'ValueError: .*an image needs an id'),
+        ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', [],
+         'ValueError: .*1 images with the id of another'),
+        ('{"images": [{"id": 1}], "annotations": [{"image_id": 2}], "categories": []}', [],
+         'ValueError: .*annotations of 1 images that it does not list, first image_id 2'),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_clear_error(
+    annotations, tmp_path, monkeypatch, content, options, message
+):
+    if content:
+        annotations.write_text(content)
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, annotations, tmp_path / 'out', *options)
+    assert re.match(message, str(error.value.code)), error.value.code
+    assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
+
+
+def test_missing_file(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match='FileNotFoundError: .*nowhere'):
+        call(monkeypatch, '/nowhere.json', tmp_path)
