@@ -1,0 +1,11 @@
+# Faster R-CNN R50-FPN on PASCAL VOC, trainval 07+12, tested on test 07.
+# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
+# 8 GPUs x 2 images. Hours: not measured here.
+_base_ = ['mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', '_base_/pretrained_r50.py']
+
+model = dict(
+    backbone=_base_.backbone,
+    neck=_base_.neck,
+    roi_head=dict(bbox_head=_base_.bbox_head),
+)
+custom_hooks = [dict(type='mcl_mm.TransferHook'), dict(type='mcl_mm.PreciseBNHook')]
