@@ -5,6 +5,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=4, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    bad_images=dict(type='BadImagesHook', max_share=0.01),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -3,14 +3,14 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 import numpy as np
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
-from PIL import Image
 
 from mcl_mm.registry import DATASETS
+
+from .loading import BadImageError, read_image
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -18,6 +18,10 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 @DATASETS.register_module()
 class UnlabelledImages(CustomDataset):
     """All images below a folder, nested or flat; labels and folder names are not looked at.
+
+    An image that cannot be used gives way to another one, drawn with NumPy's generator. The data
+    sample of the other one then carries a note, ``bad_images``, for
+    :class:`~mcl_mm.engine.BadImagesHook` to count and list.
 
     Args:
         data_root (str): The folder.
@@ -53,19 +57,30 @@ class UnlabelledImages(CustomDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Find the images and open a few of them.
+        """Find the images and decode one of them.
 
         Returns:
             list[dict]: ``dict(img_path=...)`` per image, sorted by path.
+        """
+        data_list = self.find_images()
+        check_readable([data_list[i]['img_path'] for i in sample_indices(len(data_list), 16)])
+        return data_list
+
+    def find_images(self) -> list[dict]:
+        """List the images without opening any.
+
+        Returns:
+            list[dict]: See :meth:`load_data_list`.
         """
         if self.ann_file:
             if not os.path.isfile(self.ann_file):
                 raise FileNotFoundError(f'no list of images at {os.path.abspath(self.ann_file)}')
             data_list = super().load_data_list()
         else:
+            folders = os.walk(self.img_prefix, onerror=warn_of_folder, followlinks=True)
             data_list = [
                 dict(img_path=os.path.join(folder, file))
-                for folder, _, files in sorted(os.walk(self.img_prefix, followlinks=True))
+                for folder, _, files in sorted(folders)
                 for file in sorted(files)
                 if self.is_valid_file(file)
             ]
@@ -74,21 +89,39 @@ class UnlabelledImages(CustomDataset):
             raise ValueError(
                 f'no image in {where}: looked for {", ".join(sorted(self.extensions))}'
             )
-        check_readable([data_list[i]['img_path'] for i in sample_indices(len(data_list), 16)])
         return data_list
 
-    def prepare_data(self, idx: int) -> Optional[dict]:
-        """Run the pipeline on one image.
+    def prepare_data(self, idx: int) -> dict:
+        """Run the pipeline on one image, or on another if that one cannot be used.
 
         Returns:
-            dict, optional: What the pipeline gives; None, with a warning, for a file that cannot be
-            read, upon which MMEngine's dataset takes another image at random.
+            dict: What the pipeline gives. If images were given up for it, its ``data_samples`` (where
+            the pipeline packs them) have the meta field ``bad_images``: pairs of path and reason.
+
+        Raises:
+            OSError: ``max_refetch`` images in a row cannot be used.
         """
-        try:
-            return super().prepare_data(idx)
-        except OSError as error:
-            print_log(f'{error}; another image takes its place', 'current', logging.WARNING)
-            return None
+        bad_images = []
+        while True:
+            try:
+                data = super().prepare_data(idx)
+                break
+            except BadImageError as error:
+                bad_images.append((error.path, error.reason))
+                if len(bad_images) > self.max_refetch:
+                    raise OSError(
+                        f'{len(bad_images)} images in a row cannot be used, the last being '
+                        f'{error.path} ({error.reason}). Is {self.data_root} still there?'
+                    ) from error
+            idx = self._rand_another()
+        if bad_images and 'data_samples' in data:
+            data['data_samples'].set_metainfo(dict(bad_images=bad_images))
+        return data
+
+
+def warn_of_folder(error: OSError) -> None:
+    """Name a folder that cannot be searched."""
+    print_log(f'images below {error.filename} are left out: {error}', 'current', logging.WARNING)
 
 
 def sample_indices(length: int, count: int) -> list[int]:
@@ -97,7 +130,7 @@ def sample_indices(length: int, count: int) -> list[int]:
 
 
 def check_readable(paths: Sequence[str]) -> None:
-    """Raise unless at least one of the files can be decoded.
+    """Raise unless at least one of the files can be used.
 
     Raises:
         ValueError: None can; says why for the first.
@@ -105,12 +138,11 @@ def check_readable(paths: Sequence[str]) -> None:
     first_error = None
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image.load()
+            read_image(path)
             return
-        except Exception as error:  # Pillow's decoders raise whatever comes up
+        except BadImageError as error:
             first_error = first_error or error
     raise ValueError(
-        f'no readable image: none of {len(paths)} files tried could be decoded, '
-        f'the first being {paths[0]} ({first_error})'
+        f'no readable image: none of {len(paths)} files tried can be used, the first being '
+        f'{first_error.path} ({first_error.reason})'
     )

@@ -1,6 +1,14 @@
+from .bad_images_hook import BadImagesHook
 from .precise_bn_hook import PreciseBNHook
 from .start_check import check_start
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 
-__all__ = ['PreciseBNHook', 'TargetUpdateHook', 'TransferHook', 'check_start', 'cosine_momentum']
+__all__ = [
+    'BadImagesHook',
+    'PreciseBNHook',
+    'TargetUpdateHook',
+    'TransferHook',
+    'check_start',
+    'cosine_momentum',
+]

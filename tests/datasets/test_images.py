@@ -102,24 +102,6 @@ def test_floats_are_scaled_by_their_range(tmp_path, full):
     assert np.abs(load(tmp_path / 'a.tiff')[..., 0] - values * (255 / full)).max() <= 1
 
 
-def test_unreadable_file_gives_way_to_another_image(photo, tmp_path):
-    for name in ('a.jpg', 'c.jpg'):
-        photo.save(tmp_path / name)
-    data = (tmp_path / 'a.jpg').read_bytes()
-    (tmp_path / 'b.jpg').write_bytes(data[: len(data) // 2])
-    dataset = UnlabelledImages(data_root=str(tmp_path), pipeline=[LoadAnyImage()])
-    assert len(dataset) == 3
-    for index in range(3):
-        assert dataset[index]['img'].shape == (24, 40, 3)
-        assert 'b.jpg' not in dataset[index]['img_path']
-
-
-def test_unreadable_file_is_named(tmp_path):
-    (tmp_path / 'a.jpg').write_text('no picture')
-    with pytest.raises(OSError, match=r'cannot read .*a\.jpg as an image'):
-        load(tmp_path / 'a.jpg')
-
-
 def test_folder_nested_or_flat_in_either_case(photo, tmp_path):
     for name in ('b.jpg', 'x/c.PNG', 'x/y/d.webp', 'a.tif', 'e.bmp'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +134,7 @@ def test_folder_without_images(tmp_path):
 def test_folder_without_readable_images(tmp_path):
     for name in ('a.jpg', 'b.png'):
         (tmp_path / name).write_bytes(b'')
-    with pytest.raises(ValueError, match='none of 2 files tried could be decoded'):
+    with pytest.raises(ValueError, match='none of 2 files tried can be used, .*a.jpg .empty file'):
         UnlabelledImages(data_root=str(tmp_path), pipeline=[])
 
 
