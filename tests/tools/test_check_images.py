@@ -1,0 +1,123 @@
+"""tools/check_images.py finds what training would replace."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import check_images
+import pytest
+
+from bad_files import UNUSABLE, USABLE, picture
+from conftest import ROOT, draw_images
+from mcl_mm.datasets import LoadAnyImage, UnlabelledImages
+
+
+def check(monkeypatch, capsys, *arguments):
+    """Run the tool in this process; return exit code and what it printed."""
+    monkeypatch.setattr(sys, 'argv', ['check_images.py', '--workers', '2', *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        check_images.main()
+    return end.value.code, capsys.readouterr().out
+
+
+def write_kinds(folder, kinds):
+    """One file of each kind, in a folder of its own; return path to start of the reason."""
+    expected = {}
+    for number, (name, write, *reason) in enumerate(kinds.values()):
+        path = folder / f'{number:02}' / name
+        path.parent.mkdir(parents=True)
+        write(path)
+        expected[path] = ''.join(reason)
+    return expected
+
+
+def test_good_folder(image_folder, monkeypatch, capsys):
+    code, printed = check(monkeypatch, capsys, image_folder)
+    assert code == 0
+    assert '24 images in' in printed
+    assert re.search(r'0 of 24 images cannot be used \(0\.00%\), [1-9]\d* images/s', printed)
+
+
+def test_every_kind_is_found_with_its_reason_and_the_rest_is_listed(tmp_path, monkeypatch, capsys):
+    bad = write_kinds(tmp_path / 'images/bad', UNUSABLE)
+    good = write_kinds(tmp_path / 'images/good', USABLE)
+    bad = {p: reason for p, reason in bad.items() if p.is_symlink() or p.is_file()}
+    code, printed = check(monkeypatch, capsys, tmp_path / 'images',
+                          '--list', tmp_path / 'good.txt', '--out', tmp_path / 'bad.txt')  # fmt: skip
+    assert code == 1
+    assert f'{len(bad)} of {len(bad) + len(good)} images cannot be used' in printed
+    assert re.search(r'^ +6 damaged$', printed, re.MULTILINE)
+    assert re.search(r'^ +2 too small$', printed, re.MULTILINE)
+    lines = [line.split('\t') for line in (tmp_path / 'bad.txt').read_text().splitlines()]
+    assert [path for path, _ in lines] == sorted(map(str, bad))
+    for path, reason in lines:
+        assert reason.startswith(bad[tmp_path / path])
+    # The list is what training takes, and training then replaces nothing.
+    dataset = UnlabelledImages(
+        data_root=str(tmp_path / 'images'),
+        ann_file=str(tmp_path / 'good.txt'),
+        pipeline=[LoadAnyImage()],
+    )
+    assert [dataset[i]['img_path'] for i in range(len(dataset))] == sorted(map(str, good))
+    code, printed = check(
+        monkeypatch, capsys, tmp_path / 'images', '--ann-file', tmp_path / 'good.txt'
+    )
+    assert code == 0
+    assert f'0 of {len(good)} images' in printed
+
+
+def test_without_files_to_write_the_bad_images_are_printed(image_folder, monkeypatch, capsys):
+    (image_folder / '0003.jpg').write_text('text')
+    code, printed = check(monkeypatch, capsys, image_folder)
+    assert code == 1
+    assert f'{image_folder}/0003.jpg\tnot an image\n' in printed
+    assert '1 of 24 images cannot be used (4.17%)' in printed
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['/nowhere'], 'FileNotFoundError: no image folder at /nowhere'),
+        (['{}/empty'], 'ValueError: no image in .*empty'),
+        (
+            ['{}/images', '--out', '/nowhere/bad.txt'],
+            'FileNotFoundError: no folder to write to at /nowhere',
+        ),
+        (['{}/images', '--ann-file', '/nowhere.txt'], 'FileNotFoundError: no list of images at'),
+        (['{}/images', '--workers', '0'], 'ValueError: --workers must be at least 1'),
+    ],
+)
+def test_bad_input_ends_in_one_clear_error(tmp_path, monkeypatch, capsys, arguments, message):
+    (tmp_path / 'empty').mkdir()
+    draw_images(tmp_path / 'images', 1)
+    code, _ = check(monkeypatch, capsys, *(a.format(tmp_path) for a in arguments))
+    assert re.match(message, code)
+
+
+def test_interrupted_check_says_how_far_it_came_and_writes_no_list(tmp_path):
+    (tmp_path / 'images').mkdir()
+    picture(2000, 2000).save(tmp_path / 'images/0000.png', compress_level=1)
+    (tmp_path / 'images/0001.jpg').write_text('text')
+    for index in range(2, 2000):  # minutes
+        os.link(tmp_path / 'images/0000.png', tmp_path / f'images/{index:04}.png')
+    process = subprocess.Popen(
+        [sys.executable, 'tools/check_images.py', tmp_path / 'images', '--workers', '2',
+         '--list', tmp_path / 'good.txt', '--out', tmp_path / 'bad.txt'],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    printed = ''
+    while 'images in' not in printed:
+        printed += process.stdout.readline()
+    time.sleep(4)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    checked = int(re.search(r'1 of (\d+) images cannot be used', stdout).group(1))
+    assert f'{2000 - checked} not checked, no list written' in stdout
+    assert 0 < checked < 2000
+    assert (tmp_path / 'bad.txt').read_text() == f'{tmp_path}/images/0001.jpg\tnot an image\n'
+    assert not (tmp_path / 'good.txt').exists()
+    assert 'Traceback' not in stderr
