@@ -9,6 +9,7 @@ A config is Python code and runs as such: open only those you trust.
 import argparse
 import os
 import os.path as osp
+import subprocess
 import sys
 
 import torch
@@ -18,6 +19,8 @@ from mmengine.runner import Runner
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.engine import check_start
+
+SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,9 +88,20 @@ def adapt_to_cpu(cfg: Config) -> None:
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(key, None)
-    if cfg.launcher in ('slurm', 'mpi'):
-        raise ValueError(f'--launcher {cfg.launcher} needs GPUs; without, use tools/dist_train.sh')
-    if cfg.launcher == 'pytorch':
+    if cfg.launcher == 'mpi':
+        raise ValueError('--launcher mpi needs GPUs; without, use tools/dist_train.sh')
+    if cfg.launcher in ('pytorch', 'slurm'):
+        if cfg.launcher == 'slurm':
+            env = os.environ
+            if 'SLURM_PROCID' not in env:
+                raise ValueError(
+                    '--launcher slurm is for tools/slurm_train.sh: srun sets no rank here'
+                )
+            env.update({k: env[f'SLURM_{v}'] for k, v in SLURM_VARIABLES.items()})
+            if 'MASTER_ADDR' not in env:
+                command = ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
+                env['MASTER_ADDR'] = subprocess.check_output(command, text=True).split()[0]
+            env.setdefault('MASTER_PORT', '29500')
         if not torch.distributed.is_initialized():  # MMEngine would ask for a GPU
             torch.distributed.init_process_group('gloo')
         cfg.model_wrapper_cfg = dict(

@@ -1,14 +1,19 @@
-"""Two processes with half a batch each compute what one computes with the whole (without BN)."""
+"""Processes with a part of the batch each compute what one computes with the whole (without BN)."""
 
+import pytest
 import torch
 import torch.multiprocessing as mp
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
+from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import MontageTransform
+from mcl_mm.models.multi_level_contrastive_head import gather_targets
 from mcl_mm.registry import MODELS
 
 BATCH = 8  # a process
+IMAGES = 13  # of a data set that fills no batch evenly
 
 
 def make_sources(rank):
@@ -25,15 +30,21 @@ def make_views(rank):
     ]
 
 
+def make_targets(rank):
+    """Both sides' targets of a process, ``(BATCH, 2)``: unit vectors whose angle tells whose they are."""
+    angles = torch.arange(2 * BATCH).unflatten(0, (2, -1)) / 100 + rank
+    return tuple(torch.stack([angles.cos(), angles.sin()], -1))
+
+
 def total(losses):
     return sum(value for key, value in losses.items() if key.startswith('loss'))
 
 
-def one_rank(rank, port, config, queue):
+def one_rank(rank, world_size, port, config, queue):
     torch.set_num_threads(1)
     MMLogger.get_instance('mmengine', log_level='ERROR')
     torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=world_size
     )
     torch.manual_seed(rank)  # DDP spreads the weights of rank 0
     model = MODELS.build(config).double()
@@ -44,43 +55,77 @@ def one_rank(rank, port, config, queue):
     loss = total(ddp(montages, mode='loss'))
     loss.backward()
     model.update_target(0.5)
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    gradients = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
-    queue.put((rank, loss.item(), gradients, state))
+    # Double length: gathering normalises.
+    gathered = gather_targets(tuple(2 * side for side in make_targets(rank)))
+    loader = DataLoader(range(IMAGES), BATCH // 4, sampler=DefaultSampler(range(IMAGES), seed=0))
+    queue.put(
+        dict(
+            rank=rank,
+            loss=loss.item(),
+            gradients={
+                n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None
+            },
+            state={name: value.numpy() for name, value in model.state_dict().items()},
+            gathered=[side.numpy() for side in gathered],
+            batches=[batch.tolist() for batch in loader],
+        )
+    )
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_equal_one(group_norm_config, free_port):
-    context = mp.get_context('spawn')
+@pytest.fixture(params=[2, 4])
+def results(request, group_norm_config, free_port):
+    """What each of 2 or 4 processes has computed, in order of rank."""
+    context = mp.get_context('forkserver')
+    context.set_forkserver_preload(['mcl_mm.models', 'mmdet.models', 'mmpretrain.models'])  # once
     queue = context.Queue()
+    world_size = request.param
     processes = [
-        context.Process(target=one_rank, args=(r, free_port, group_norm_config, queue))
-        for r in range(2)
+        context.Process(target=one_rank, args=(r, world_size, free_port, group_norm_config, queue))
+        for r in range(world_size)
     ]
     for process in processes:
         process.start()
-    results = {rank: rest for rank, *rest in (queue.get(timeout=180) for _ in processes)}
+    unordered = [queue.get(timeout=180) for _ in processes]
     for process in processes:
         process.join()
+    return sorted(unordered, key=lambda result: result['rank'])
 
+
+def test_processes_equal_one(results, group_norm_config):
+    ranks = range(len(results))
     torch.manual_seed(0)
     model = MODELS.build(group_norm_config).double()
-    views = [torch.cat(pair) for pair in zip(make_views(0), make_views(1))]
+    views = [torch.cat(parts) for parts in zip(*map(make_views, ranks))]
     sources = tuple(
-        [torch.cat([a, b + BATCH]) for a, b in zip(first, second)]
-        for first, second in zip(make_sources(0), make_sources(1))
+        [torch.cat([part + BATCH * rank for rank, part in enumerate(parts)]) for parts in levels]
+        for levels in (zip(*side) for side in zip(*map(make_sources, ranks)))
     )
-    transform = MontageTransform(num_sheets=(2 * BATCH, 4, 2, 2))
+    transform = MontageTransform(num_sheets=[len(ranks) * m for m in (BATCH, 2, 1, 1)])
     loss = total(model.loss(transform(views[:4], views[4:], sources=sources)))
     loss.backward()
 
-    losses = [results[rank][0] for rank in range(2)]
-    torch.testing.assert_close(torch.tensor(sum(losses) / 2).double(), loss.detach())
-    for rank in range(2):
+    losses = torch.tensor([result['loss'] for result in results], dtype=torch.float64)
+    torch.testing.assert_close(losses.mean(), loss.detach())
+    for result in results:
         for name, p in model.named_parameters():
             if p.grad is not None:
-                ours = torch.from_numpy(results[rank][1][name])
+                ours = torch.from_numpy(result['gradients'][name])
                 torch.testing.assert_close(ours, p.grad, rtol=1e-7, atol=1e-10)
-    for name, value in results[0][2].items():  # targets stay alike on all processes
-        assert (value == results[1][2][name]).all(), name
+        for name, value in result['state'].items():  # targets stay alike on all processes
+            assert (value == results[0]['state'][name]).all(), name
+
+    expected = [torch.cat(parts) for parts in zip(*map(make_targets, ranks))]
+    for result in results:  # the images of rank 0 first, on every process
+        for side in range(2):
+            gathered = torch.from_numpy(result['gathered'][side])
+            torch.testing.assert_close(gathered, expected[side])
+
+    # Of 13 images the last batch is smaller, on all processes alike; none is left out.
+    sizes = [[len(batch) for batch in result['batches']] for result in results]
+    share = -(-IMAGES // len(ranks))
+    assert sizes == [[2] * (share // 2) + [1] * (share % 2)] * len(ranks)
+    assert {i for result in results for batch in result['batches'] for i in batch} == {
+        *range(IMAGES)
+    }

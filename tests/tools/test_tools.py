@@ -288,35 +288,3 @@ def test_refused_input_sets_the_exit_code(work):
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1].startswith('FileNotFoundError: no checkpoint at')
     assert 'Traceback' not in process.stderr
-
-
-def test_two_processes_by_dist_train(work, free_port):
-    process = run(
-        'bash', 'tools/dist_train.sh', PRETRAIN, 2, '--work-dir', work / 'dist', '--cfg-options',
-        *SMALL, f'train_dataloader.dataset.data_root={work}/images', PORT=str(free_port),
-        CUDA_VISIBLE_DEVICES='',
-        PATH=f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr[-3000:]
-    assert (work / 'dist/iter_2.pth').exists()
-    assert len(list(work.glob('dist/*/*.log'))) == 1  # rank 0 only
-
-
-def test_slurm_train_hands_everything_to_srun(tmp_path):
-    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / 'srun').chmod(0o755)
-    process = run(
-        'bash', 'tools/slurm_train.sh', 'gpu', 'job', 'config.py', 'out', '--resume', 'auto',
-        GPUS='4', SRUN_ARGS='--exclude=a --mem=0', PATH=f'{tmp_path}:{os.environ["PATH"]}',
-    )  # fmt: skip
-    assert process.returncode == 0
-    assert '-p gpu --job-name=job --gres=gpu:4 --ntasks=4 --ntasks-per-node=4' in process.stdout
-    assert '--exclude=a --mem=0 python -u tools/train.py config.py' in process.stdout
-    assert process.stdout.strip().endswith('--work-dir=out --launcher=slurm --resume auto')
-
-
-@pytest.mark.parametrize('script', ['dist_train.sh', 'slurm_train.sh'])
-def test_launchers_say_how_to_call_them(script):
-    process = run('bash', f'tools/{script}')
-    assert process.returncode == 2
-    assert f'bash tools/{script}' in process.stdout
