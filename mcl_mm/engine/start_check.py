@@ -2,11 +2,13 @@
 
 import os
 
-from mmengine.dataset import default_collate
+from mmengine.dataset import InfiniteSampler, default_collate
+from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mcl_mm.models import MCL
 from mcl_mm.transfer import check_load, diagnose, read_checkpoint
@@ -51,8 +53,32 @@ def check_data(runner: Runner, model: nn.Module) -> None:
             raise ValueError(
                 'one image has no negatives to be told from: raise train_dataloader.batch_size'
             )
-        batch = default_collate([loader.dataset[0]] * loader.batch_size)
-        model.data_preprocessor(batch, training=True)
+        check_batches(loader, model)
+
+
+def check_batches(loader: DataLoader, model: MCL) -> None:
+    """Assemble a batch of each size that will occur.
+
+    Raises:
+        ValueError: A size of which no montage can be made, or other sizes on other processes, whose
+            targets could not be gathered.
+    """
+    shares = all_gather_object((len(loader.sampler), loader.batch_size))
+    if len(set(shares)) > 1:
+        raise ValueError(
+            'all processes must get equally many images, but (images, batch size) are '
+            f'{", ".join(map(str, shares))}. DefaultSampler sees to it unless round_up=False'
+        )
+    endless = loader.drop_last or isinstance(loader.sampler, InfiniteSampler)
+    last = 0 if endless else len(loader.sampler) % loader.batch_size
+    if last == 1:
+        raise ValueError(
+            "an epoch's last batch would hold one image, too little for batch norm and without "
+            'negatives: set train_dataloader.drop_last=True or another batch_size'
+        )
+    sample = loader.dataset[0]
+    for size in {loader.batch_size, last} - {0}:
+        model.data_preprocessor(default_collate([sample] * size), training=True)
 
 
 def check_resume(runner: Runner, model: nn.Module) -> None:

@@ -9,6 +9,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import MontageTransform
+from mcl_mm.engine.start_check import check_batches
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 from mcl_mm.registry import MODELS
 
@@ -58,6 +59,11 @@ def one_rank(rank, world_size, port, config, queue):
     # Double length: gathering normalises.
     gathered = gather_targets(tuple(2 * side for side in make_targets(rank)))
     loader = DataLoader(range(IMAGES), BATCH // 4, sampler=DefaultSampler(range(IMAGES), seed=0))
+    uneven = DataLoader(
+        range(IMAGES), BATCH // 4, sampler=DefaultSampler(range(IMAGES), round_up=False)
+    )
+    with pytest.raises(ValueError, match='must get equally many') as error:
+        check_batches(uneven, model)
     queue.put(
         dict(
             rank=rank,
@@ -67,6 +73,7 @@ def one_rank(rank, world_size, port, config, queue):
             },
             state={name: value.numpy() for name, value in model.state_dict().items()},
             gathered=[side.numpy() for side in gathered],
+            uneven=str(error.value),
             batches=[batch.tolist() for batch in loader],
         )
     )
@@ -122,6 +129,7 @@ def test_processes_equal_one(results, group_norm_config):
             gathered = torch.from_numpy(result['gathered'][side])
             torch.testing.assert_close(gathered, expected[side])
 
+    assert all('round_up' in result['uneven'] for result in results)
     # Of 13 images the last batch is smaller, on all processes alike; none is left out.
     sizes = [[len(batch) for batch in result['batches']] for result in results]
     share = -(-IMAGES // len(ranks))
