@@ -49,7 +49,8 @@ def check(paths: list[str], workers: int) -> tuple[dict[str, str], int]:
     bad, count = {}, 0
     pool = ProcessPoolExecutor(workers, initializer=ignore_interrupts)
     try:
-        reasons = pool.map(check_image, paths, chunksize=16)
+        chunk = max(1, min(256, len(paths) // (32 * workers)))
+        reasons = pool.map(check_image, paths, chunksize=chunk)
         console = Console(file=sys.stderr)
         for reason in track(reasons, 'decoding', total=len(paths), console=console):
             if reason is not None:

@@ -11,6 +11,10 @@ from mmengine.runner import Runner
 from mcl_mm.registry import HOOKS
 
 
+class TooManyBadImagesError(RuntimeError):
+    """A run was stopped for its data."""
+
+
 @HOOKS.register_module()
 class BadImagesHook(Hook):
     """Count and list the images that gave way to others; stop the run when there are too many.
@@ -60,7 +64,7 @@ class BadImagesHook(Hook):
         """Collect the notes of a batch.
 
         Raises:
-            RuntimeError: Too many images cannot be used. All processes raise it together.
+            TooManyBadImagesError: Too many images cannot be used. All processes raise it together.
         """
         samples = data_batch.get('data_samples') or ()
         notes = [note for sample in samples for note in sample.metainfo.get('bad_images', ())]
@@ -100,7 +104,7 @@ class BadImagesHook(Hook):
         bad = len(self.bad_images)
         if bad > max(self.min_count, self.max_share * seen):
             path, reason = next(reversed(self.bad_images.items()))
-            raise RuntimeError(
+            raise TooManyBadImagesError(
                 f'{bad} of {seen} images seen cannot be used: {bad / seen:.1%}, more than the '
                 f'{self.max_share:.1%} that BadImagesHook.max_share allows. They are listed in '
                 f'{os.path.join(runner.work_dir, self.FILE)}, the last one {path} ({reason}). Find '

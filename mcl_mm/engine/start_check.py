@@ -69,8 +69,9 @@ def check_batches(loader: DataLoader, model: MCL) -> None:
             'all processes must get equally many images, but (images, batch size) are '
             f'{", ".join(map(str, shares))}. DefaultSampler sees to it unless round_up=False'
         )
-    endless = loader.drop_last or isinstance(loader.sampler, InfiniteSampler)
-    last = 0 if endless else len(loader.sampler) % loader.batch_size
+    sampler = loader.sampler
+    endless = isinstance(sampler, InfiniteSampler) or getattr(sampler, 'infinite', False)
+    last = 0 if endless or loader.drop_last else len(sampler) % loader.batch_size
     if last == 1:
         raise ValueError(
             "an epoch's last batch would hold one image, too little for batch norm and without "

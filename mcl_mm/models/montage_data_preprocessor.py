@@ -12,12 +12,12 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
 
     Args:
         montage (dict): A :class:`~mcl_mm.datasets.MontageTransform`. Defaults to
-            ``dict(type='MontageTransform')``.
+            ``dict(type='mcl_mm.MontageTransform')``.
         **kwargs: ``mean``, ``std`` (per channel, in the range of the views), ``bgr_to_rgb`` and the rest of
             mmpretrain's ``SelfSupDataPreprocessor``.
     """
 
-    def __init__(self, montage: dict = dict(type='MontageTransform'), **kwargs) -> None:
+    def __init__(self, montage: dict = dict(type='mcl_mm.MontageTransform'), **kwargs) -> None:
         super().__init__(**kwargs)
         self.montage = TRANSFORMS.build(montage)
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from bad_files import picture
 from conftest import ROOT
-from mcl_mm.engine import BadImagesHook
+from mcl_mm.engine import BadImagesHook, TooManyBadImagesError
 
 
 class Mean(BaseModel):
@@ -27,7 +28,12 @@ class Mean(BaseModel):
 
 def train(images: Path, work_dir: Path, iterations: int, workers: int = 0, **hook) -> list[str]:
     """Train on a folder by MMEngine's runner; return what was logged as a warning."""
-    runner = Runner(
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        return run(make_runner(images, work_dir, iterations, workers, hook))
+
+
+def make_runner(images: Path, work_dir: Path, iterations: int, workers: int, hook: dict) -> Runner:
+    return Runner(
         model=Mean(),
         work_dir=str(work_dir),
         train_dataloader=dict(
@@ -53,6 +59,9 @@ def train(images: Path, work_dir: Path, iterations: int, workers: int = 0, **hoo
         experiment_name=f'bad_images_{id(work_dir)}',
         log_level='ERROR',
     )
+
+
+def run(runner: Runner) -> list[str]:
     warnings = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: warnings.append(record.getMessage())
@@ -102,7 +111,7 @@ def test_no_list_without_bad_images(images, tmp_path):
 
 
 def test_too_many_stop_the_run_with_the_list_and_what_to_do(images, tmp_path):
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(TooManyBadImagesError) as error:
         train(images, tmp_path / 'work', 100, max_share=0.03, min_count=3)
     message = str(error.value)
     assert message.startswith('4 of ')
@@ -120,7 +129,7 @@ def test_share_and_count_are_upper_limits(limits):
     runner = Config(dict(work_dir='w', train_loop=dict(dataloader=dict(dataset=list(range(100))))))
     hook.check_share(runner)
     hook.bad_images['a4'] = 'text'
-    with pytest.raises(RuntimeError, match='5 of 100 images seen'):
+    with pytest.raises(TooManyBadImagesError, match='5 of 100 images seen'):
         hook.check_share(runner)
 
 
