@@ -6,6 +6,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=4, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     bad_images=dict(type='BadImagesHook', max_share=0.01),
+    monitor=dict(type='MonitorHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -15,7 +16,10 @@ env_cfg = dict(
 # Montages and views differ between processes.
 randomness = dict(seed=0, diff_rank_seed=True)
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
-log_processor = dict(window_size=20)
+# Single batches retrieve by luck, so their accuracy is averaged too.
+log_processor = dict(
+    type='LevelLogProcessor', window_size=20, mean_pattern=r'.*(loss|time|grad_norm|acc_[qk]).*'
+)
 log_level = 'INFO'
 load_from = None
 resume = False

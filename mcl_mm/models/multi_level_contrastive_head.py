@@ -87,7 +87,8 @@ class MultiLevelContrastiveHead(BaseModule):
         Returns:
             dict[str, Tensor]: Scalars. Per side and level ``loss_q_level_0``, which are to be
             summed, and, detached, the mean cosine to the positive, ``pos_cos_q_level_0``, and to
-            the negatives, ``neg_cos_q_level_0``.
+            the negatives, ``neg_cos_q_level_0``, and the retrieval accuracy, ``acc_q_level_0``: the
+            share of tiles that are nearer to their own image than to any other, of all processes.
         """
         target_q, target_k = gather_targets(targets)
         losses = {}
@@ -109,7 +110,7 @@ class MultiLevelContrastiveHead(BaseModule):
             target (Tensor): Normalised targets of all processes, ``(B * world_size, D)``.
 
         Returns:
-            dict[str, Tensor]: Scalars ``loss``, ``pos_cos`` and ``neg_cos``.
+            dict[str, Tensor]: Scalars ``loss``, ``pos_cos``, ``neg_cos`` and ``acc``.
         """
         # Half precision would round cosines to three digits.
         with torch.autocast(predicted.device.type, enabled=False):
@@ -117,11 +118,11 @@ class MultiLevelContrastiveHead(BaseModule):
             cosine = F.normalize(predicted.to(dtype), dim=1) @ target.to(dtype).t()
             label = source + get_rank() * (len(target) // get_world_size())
             loss = 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
-        positive = cosine.detach().gather(1, label[:, None])
-        negatives = (cosine.detach().sum() - positive.sum()) / max(
-            cosine.numel() - positive.numel(), 1
-        )
-        return dict(loss=loss, pos_cos=positive.mean(), neg_cos=negatives)
+        cosine = cosine.detach()
+        positive = cosine.gather(1, label[:, None])
+        negatives = (cosine.sum() - positive.sum()) / max(cosine.numel() - positive.numel(), 1)
+        accuracy = (cosine.argmax(dim=1) == label).to(dtype).mean()
+        return dict(loss=loss, pos_cos=positive.mean(), neg_cos=negatives, acc=accuracy)
 
 
 @torch.no_grad()
