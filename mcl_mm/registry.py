@@ -20,7 +20,7 @@ DATASETS = child('DATASETS', 'mcl_mm.datasets')
 TRANSFORMS = child('TRANSFORMS', 'mcl_mm.datasets')
 FUNCTIONS = child('FUNCTIONS', 'mcl_mm.datasets')
 MODELS = child('MODELS', 'mcl_mm.models')
-HOOKS = child('HOOKS', 'mcl_mm.engine')
+HOOKS = child('HOOKS', 'mcl_mm.engine', 'mcl_mm.evaluation')
 LOG_PROCESSORS = child('LOG_PROCESSORS', 'mcl_mm.engine')
 
 DATA_SAMPLERS = child('DATA_SAMPLERS')

@@ -1,0 +1,5 @@
+from .dense_probe import DenseProbe, fit_linear
+from .knn_probe import KNNProbe, vote
+from .probe import Probe
+
+__all__ = ['DenseProbe', 'KNNProbe', 'Probe', 'fit_linear', 'vote']

@@ -1,0 +1,178 @@
+"""What the probes have in common: when they run, and that training does not notice."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Optional
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.models import SelfSupDataPreprocessor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+
+class ProbeImages(Dataset):
+    """Annotated images, read as the pre-training images are.
+
+    Args:
+        items (list[dict]): Per image ``img_path`` and whatever the probe knows of it.
+        pipeline (list): Transforms.
+    """
+
+    def __init__(self, items: list[dict], pipeline: list) -> None:
+        self.items, self.pipeline = items, Compose(pipeline)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Optional[dict]:
+        """One item with its index and image, uint8 ``(3, H, W)``; None if it cannot be read."""
+        try:
+            results = self.pipeline(dict(self.items[index]))
+        except OSError as error:
+            print_log(f'{error}; the probe goes on without it', 'current', logging.WARNING)
+            return None
+        image = torch.from_numpy(np.ascontiguousarray(results.pop('img').transpose(2, 0, 1)))
+        return dict(results, index=index, image=image)
+
+
+class Probe(Hook):
+    """Measure what frozen features know, before, now and then during, and after training.
+
+    The training does not notice: no statistics, no mode of a module and no random number generator
+    is different afterwards. With several processes each takes its share of the images.
+
+    A probe sets :attr:`name`, lists its images in :attr:`data` and implements :meth:`embed` and
+    :meth:`score`.
+
+    Args:
+        interval (int): Epochs, or iterations, between two measurements.
+        by_epoch (bool): Whether ``interval`` counts epochs. Defaults to True.
+        batch_size (int): Images read at once. Defaults to 32.
+        num_workers (int): Processes that read images. Defaults to 2.
+    """
+
+    priority = 'LOW'  # after MMEngine has written its line
+    name: str
+    data: ProbeImages
+
+    def __init__(
+        self, interval: int, by_epoch: bool = True, batch_size: int = 32, num_workers: int = 2
+    ) -> None:
+        if interval < 1:
+            raise ValueError(
+                f'interval of {type(self).__name__} must be at least 1, got {interval}'
+            )
+        self.interval, self.by_epoch = interval, by_epoch
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def embed(self, model: nn.Module, batch: list[dict]) -> list[tuple[Tensor, Tensor]]:
+        """Features ``(n, D)`` and labels ``(n,)`` of each image of a batch."""
+        raise NotImplementedError
+
+    def score(self, features: Tensor, labels: Tensor, images: Tensor) -> dict[str, float]:
+        """What to log, from all features ``(N, D)``, labels and indices of images ``(N,)``."""
+        raise NotImplementedError
+
+    def before_train(self, runner: Runner) -> None:
+        """The value to compare with: of the initial weights."""
+        if runner.iter == 0:
+            self.run(runner, step=0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Measure every ``interval`` epochs and after the last."""
+        if self.by_epoch and (
+            self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)
+        ):
+            self.run(runner, step=runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Measure every ``interval`` iterations and after the last."""
+        if not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+        ):
+            self.run(runner, step=runner.iter + 1)
+
+    def run(self, runner: Runner, step: int) -> dict[str, float]:
+        """Measure and log.
+
+        Args:
+            runner (Runner): Its model is measured.
+            step (int): Iterations done.
+
+        Returns:
+            dict[str, float]: What :meth:`score` gives, names preceded by :attr:`name`.
+        """
+        start = time.time()
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with undisturbed(model):
+            scalars = self.score(*self.features(model))
+        scalars = {f'{self.name}_{key}': value for key, value in scalars.items()}
+        text = '  '.join(f'{key}: {value:.4f}' for key, value in scalars.items())
+        runner.logger.info(
+            f'{type(self).__name__} after {step} iterations  {text}  ({time.time() - start:.1f} s)'
+        )
+        runner.visualizer.add_scalars(scalars, step=step)
+        return scalars
+
+    def features(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, labels and indices of images, of all images on every process."""
+        mine = range(get_rank(), len(self.data), get_world_size())
+        loader = DataLoader(
+            Subset(self.data, mine),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=list,
+            generator=torch.Generator(),
+        )
+        found = []
+        for batch in loader:
+            batch = [item for item in batch if item is not None]
+            if batch:
+                for item, (feature, label) in zip(batch, self.embed(model, batch)):
+                    found.append((item['index'], feature.cpu(), label.cpu()))
+        found = [entry for part in all_gather_object(found) for entry in part]
+        found.sort(key=lambda entry: entry[0])
+        if not found:
+            raise ValueError(f'{type(self).__name__}: none of its images can be read')
+        index, features, labels = zip(*found)
+        images = torch.tensor(index).repeat_interleave(torch.tensor([len(x) for x in labels]))
+        return torch.cat(features).float(), torch.cat(labels), images
+
+
+def normalise(model: nn.Module, images: Tensor) -> Tensor:
+    """Images ``(N, 3, H, W)``, uint8, as the model's own data preprocessor hands them to it."""
+    data = dict(inputs=[images], data_samples=None)
+    return SelfSupDataPreprocessor.forward(model.data_preprocessor, data)['inputs'][0]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; modes and random number generators are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    states = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        random.setstate(states[0])
+        np.random.set_state(states[1])
