@@ -10,6 +10,7 @@ A config is Python code and runs as such: open only those you trust.
 import argparse
 import colorsys
 import sys
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -49,10 +50,11 @@ def draw_sheet(sheet: Tensor, sources: list[int], ratio: int) -> np.ndarray:
     return picture
 
 
-def draw_side(montage: Montage, ratios: tuple[int, ...], name: str) -> np.ndarray:
+def draw_side(montage: Montage, name: str) -> np.ndarray:
     """The first sheet of each level in a row, with captions."""
     columns = []
-    for level, (sheets, sources, ratio) in enumerate(zip(montage.sheets, montage.sources, ratios)):
+    for level, (sheets, sources) in enumerate(zip(montage.sheets, montage.sources)):
+        ratio = round((len(sources) / len(sheets)) ** 0.5)
         first = sources[: ratio**2].tolist()
         picture = draw_sheet(sheets[0], first, ratio)
         picture = cv2.copyMakeBorder(
@@ -70,6 +72,30 @@ def draw_side(montage: Montage, ratios: tuple[int, ...], name: str) -> np.ndarra
     return np.hstack(columns)
 
 
+def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Montage, Montage]:
+    """Both sides of a montage of images drawn from a run's data, uint8, BGR.
+
+    Args:
+        cfg (Config): Config of a pre-training run.
+        batch_size (int, optional): Images, at most all there are. None: the config's.
+        seed (int): Of images, views and sources.
+
+    Raises:
+        OSError: The images cannot be read.
+        ValueError: There are none, or the montage does not fit them.
+    """
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    transform = TRANSFORMS.build(cfg.model.data_preprocessor.montage)
+    count = min(batch_size or cfg.train_dataloader.batch_size, len(dataset))
+    chosen = np.random.permutation(len(dataset))[:count]
+    views = default_collate([dataset[i] for i in chosen])['inputs']
+    levels = len(views) // 2
+    return transform(views[:levels], views[levels:])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,25 +106,16 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
     args = parser.parse_args()
-    np.random.seed(args.seed)
-    torch.manual_seed(args.seed)
     try:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
-        init_default_scope(cfg.default_scope)
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        transform = TRANSFORMS.build(cfg.model.data_preprocessor.montage)
-        count = min(args.batch_size or cfg.train_dataloader.batch_size, len(dataset))
-        chosen = np.random.permutation(len(dataset))[:count]
-        views = default_collate([dataset[i] for i in chosen])['inputs']
-        levels = len(views) // 2
-        q, k = transform(views[:levels], views[levels:])
+        q, k = build_montage(cfg, args.batch_size, args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
-    rows = [draw_side(side, transform.ratios, name) for side, name in ((q, 'q'), (k, 'k'))]
+    rows = [draw_side(side, name) for side, name in ((q, 'q'), (k, 'k'))]
     if not cv2.imwrite(args.out, np.vstack(rows)):
         sys.exit(f'OSError: cannot write {args.out}')
-    print(f'{args.out}: montage of {count} images')
+    print(f'{args.out}: montage of {len(q.sources[0])} images')
 
 
 if __name__ == '__main__':

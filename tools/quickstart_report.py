@@ -4,7 +4,6 @@ python tools/quickstart_report.py work_dirs/quickstart
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -13,27 +12,18 @@ import numpy as np
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+from plot_run import curves, read_scalars
 
 METRICS = {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
-
-
-def read_scalars(run: Path) -> list[dict]:
-    """What MMEngine logged during the newest training in a work directory."""
-    newest = max(run.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for line in newest.read_text().splitlines()]
 
 
 def plot_curves(out: Path, finetunes: dict[str, list[list[dict]]]) -> Path:
     """Loss of pre-training, and of fine-tuning from both starts."""
     figure, axes = plt.subplots(1, 1 + bool(finetunes), figsize=(5 + 5 * bool(finetunes), 4))
     axes = np.atleast_1d(axes)
-    scalars = [s for s in read_scalars(out / 'pretrain') if 'loss' in s]
-    for level in range(4):
-        loss = np.mean(
-            [[s[f'loss_{side}_level_{level}'] for s in scalars] for side in 'qk'], axis=0
-        )
-        axes[0].plot([s['step'] for s in scalars], loss / loss[0], label=f'level {level}')
-    axes[0].set(title='pre-training', xlabel='iteration', ylabel='loss / first loss')
+    for level, points in curves(read_scalars(out / 'pretrain'), 'chance_ratio').items():
+        axes[0].plot(*points, label=f'level {level}')
+    axes[0].set(title='pre-training', xlabel='iteration', ylabel='loss / loss at chance')
     axes[0].legend()
     for start, runs in finetunes.items():
         for run in runs:

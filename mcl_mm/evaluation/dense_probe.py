@@ -108,9 +108,10 @@ class DenseProbe(Probe):
 
 def list_boxes(ann_file: str, folder: str) -> list[dict]:
     """Images of a COCO file that have boxes: ``img_path``, ``gt_bboxes`` (xyxy), ``gt_labels``."""
-    for path in (ann_file, folder):
-        if not os.path.exists(path):
-            raise FileNotFoundError(f'DenseProbe: there is no {os.path.abspath(path)}')
+    if not os.path.isfile(ann_file):
+        raise FileNotFoundError(
+            f'no annotations for the dense probe at {os.path.abspath(ann_file)}'
+        )
     coco = COCO(ann_file)
     label = {category: index for index, category in enumerate(coco.getCatIds())}
     items = []
@@ -130,6 +131,10 @@ def list_boxes(ann_file: str, folder: str) -> list[dict]:
                     gt_labels=boxes[:, 4].astype(np.int64),
                 )
             )
+    if items and not os.path.exists(items[0]['img_path']):
+        raise FileNotFoundError(
+            f'no image for the dense probe at {os.path.abspath(items[0]["img_path"])}: set img_prefix'
+        )
     return items
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmcv.transforms import CenterCrop
 from mmpretrain.datasets import ResizeEdge
 from torch import Tensor, nn
-from torchvision.datasets.folder import make_dataset
+from torchvision.datasets.folder import find_classes, make_dataset
 
 from mcl_mm.datasets import LoadAnyImage
 from mcl_mm.datasets.unlabelled_images import EXTENSIONS
@@ -87,8 +87,8 @@ class KNNProbe(Probe):
 
 def list_images(root: str) -> tuple[list[dict], list[str]]:
     """Path and label of each image, and the classes: the names of the folders, sorted."""
-    samples = make_dataset(root, extensions=EXTENSIONS)
-    classes = sorted({path[len(root) :].strip('/').split('/')[0] for path, _ in samples})
+    classes, label = find_classes(root)
+    samples = make_dataset(root, label, EXTENSIONS)
     if len(classes) < 2:
         raise ValueError(f'{root} holds a single class, {classes[0]}: nothing to tell apart')
     return [dict(img_path=path, gt_label=label) for path, label in samples], classes

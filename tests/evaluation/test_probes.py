@@ -326,8 +326,10 @@ def test_refused_before_training(tmp_path, colour_folders, colour_boxes, tiny_co
     (colour_folders / 'red/0.png').rename(tmp_path / 'one/a/0.png')
     with pytest.raises(ValueError, match='single class, a'):
         KNNProbe(str(tmp_path / 'one'))
-    with pytest.raises(FileNotFoundError, match=r'there is no .*/none\.json'):
+    with pytest.raises(FileNotFoundError, match=r'no annotations .* at .*/none\.json'):
         DenseProbe(str(colour_boxes), 'none.json')
+    with pytest.raises(FileNotFoundError, match=r'no image .* at .*/coco/0\.png: set img_prefix'):
+        DenseProbe(str(colour_boxes), 'boxes.json')
     content = json.loads((colour_boxes / 'boxes.json').read_text())
     content['annotations'] = [a for a in content['annotations'] if a['category_id'] == 7]
     (colour_boxes / 'one.json').write_text(json.dumps(content))
