@@ -1,7 +1,7 @@
 """Does it learn? What to look at while a run is young, and warnings in words."""
 
 import logging
-from math import exp, log, sqrt
+from math import exp, log, log1p, sqrt
 from typing import Optional
 
 import torch
@@ -123,9 +123,10 @@ class MonitorHook(Hook):
             handle.remove()
         self.handles.clear()
         window = min(self.logger.interval, batch_idx + 1)
-        scalars = self.measure_speed(runner, window, data_batch)
+        images = len(data_batch['inputs'][0]) * get_world_size()
+        scalars = self.measure_speed(runner, window, images)
         if self.head is not None:
-            scalars.update(self.measure_levels(runner, window))
+            scalars.update(self.measure_levels(runner, window, images))
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
@@ -136,13 +137,15 @@ class MonitorHook(Hook):
         last_counts = not self.logger.ignore_last or len(loader) <= every
         return self.every_n_inner_iters(batch_idx, every) or (last and last_counts)
 
-    def measure_speed(self, runner: Runner, window: int, data_batch: dict) -> dict[str, float]:
+    def measure_speed(self, runner: Runner, window: int, images: int) -> dict[str, float]:
         """Images a second in the last ``window`` iterations; warn if they mostly waited for data."""
-        hub = runner.message_hub
-        time, wait = (hub.get_scalar(f'train/{key}').data[0] for key in ('time', 'data_time'))
-        time, wait = time[-window:], wait[-window:]
+        logged = runner.message_hub.log_scalars
+        if 'train/time' not in logged:  # without MMEngine's IterTimerHook
+            return {}
+        time, wait = (logged[f'train/{key}'].data[0][-window:] for key in ('time', 'data_time'))
         # Without the longest wait: that is the workers' start, a checkpoint or a probe.
-        share = (wait.sum() - wait.max()) / max(time.sum() - time[wait.argmax()], 1e-9)
+        longest = wait.argmax()
+        share = (wait.sum() - wait[longest]) / max(time.sum() - time[longest], 1e-9)
         self.warn_if(
             share > self.max_data_share,
             'data',
@@ -150,29 +153,31 @@ class MonitorHook(Hook):
             f'for images (warned above {self.max_data_share:.0%}). Raise '
             'train_dataloader.num_workers, put the images on a faster disk or store them smaller',
         )
-        images = len(data_batch['inputs'][0]) * get_world_size()
         return dict(images_per_second=images * len(time) / time.sum())
 
-    def measure_levels(self, runner: Runner, window: int) -> dict[str, float]:
+    def measure_levels(self, runner: Runner, window: int, images: int) -> dict[str, float]:
         """What the class lists, level by level, with the warnings that belong to it."""
         scalars = self.measure_embeddings()
-        accuracies = []
+        logged = runner.message_hub.log_scalars
         late = runner.iter + 1 >= self.grace * runner.max_iters
-
-        def mean(name: str) -> float:
-            return runner.message_hub.get_scalar(f'train/{name}').mean(window)
-
+        accuracies = []
         for level, seen in enumerate(self.embeddings):
-            accuracies.append(sum(mean(f'acc_{side}_level_{level}') for side in 'qk') / 2)
             if late and len(seen) == 2:
-                self.warn_of_collapse(level, scalars, min(seen[0].shape), seen[0].shape[1])
-            chance = self.chance(level, self.num_targets(runner))
-            if chance > 0:  # a level of weight 0 has no loss
-                loss = sum(mean(f'loss_{side}_level_{level}') for side in 'qk') / 2
-                scalars[f'chance_ratio_level_{level}'] = loss / chance
+                self.warn_of_collapse(level, scalars, *seen[0].shape)
+            means = {}
+            for name in ('acc', 'loss'):
+                sides = [logged.get(f'train/{name}_{side}_level_{level}') for side in 'qk']
+                if None not in sides:  # another head may log less
+                    means[name] = sum(side.mean(window) for side in sides) / 2
+            if 'acc' in means:
+                accuracies.append(means['acc'])
+            chance = self.chance(level, images)
+            if 'loss' in means and chance > 0:  # a level of weight 0 has no loss
+                scalars[f'chance_ratio_level_{level}'] = means['loss'] / chance
                 if late:
-                    self.warn_of_chance(level, loss, chance, runner)
-        scalars['acc_gap'] = max(accuracies) - min(accuracies)
+                    self.warn_of_chance(level, means['loss'], images, runner)
+        if accuracies:
+            scalars['acc_gap'] = max(accuracies) - min(accuracies)
         return scalars
 
     def measure_embeddings(self) -> dict[str, float]:
@@ -191,32 +196,30 @@ class MonitorHook(Hook):
             return {}
         return dict(zip(scalars, torch.stack(list(scalars.values())).tolist()))
 
-    def num_targets(self, runner: Runner) -> int:
-        """Images that a tile has to tell its own from."""
-        return runner.train_dataloader.batch_size * get_world_size()
-
     def chance(self, level: int, targets: int) -> float:
         """Loss of one side and level whose predictions are blind."""
         return 2 * self.head.temperature * self.head.loss_weights[level] * log(targets)
 
-    def warn_of_collapse(self, level: int, scalars: dict, full_rank: int, length: int) -> None:
+    def warn_of_collapse(self, level: int, scalars: dict, tiles: int, length: int) -> None:
+        """Compare the worse side's spread and rank with what is possible."""
         std = min(scalars[f'std_{side}_level_{level}'] for side in 'qk')
         rank = min(scalars[f'rank_{side}_level_{level}'] for side in 'qk')
+        full_std, full_rank = 1 / sqrt(length), min(tiles, length)
         self.warn_if(
-            std < self.min_spread / sqrt(length) or rank < self.min_spread * full_rank,
+            std < self.min_spread * full_std or rank < self.min_spread * full_rank,
             f'collapse of level {level}',
             f'Level {level} collapses: its embeddings have a standard deviation of {std:.2g} (spread '
-            f'evenly {1 / sqrt(length):.2g}) and an effective rank of {rank:.1f} (possible '
-            f'{full_rank}). Lower the learning rate or lengthen its warm-up',
+            f'evenly {full_std:.2g}) and an effective rank of {rank:.1f} (possible {full_rank}). '
+            'Lower the learning rate or lengthen its warm-up',
         )
 
-    def warn_of_chance(self, level: int, loss: float, chance: float, runner: Runner) -> None:
-        inverse, targets = 1 / self.head.temperature, self.num_targets(runner)
+    def warn_of_chance(self, level: int, loss: float, targets: int, runner: Runner) -> None:
+        """Compare a level's loss with those of blind and of perfect predictions."""
+        chance = self.chance(level, targets)
         # Cosine 1 to the own image, 0 to all others.
-        perfect = log(exp(inverse) + targets - 1) - inverse
-        progress = (1 - loss / chance) / (1 - perfect / log(targets))
+        perfect = log1p((targets - 1) * exp(-1 / self.head.temperature)) / log(targets)
         self.warn_if(
-            progress < self.min_progress,
+            1 - loss / chance < self.min_progress * (1 - perfect),
             f'chance loss of level {level}',
             f'Level {level} is still at chance after {runner.iter + 1} of {runner.max_iters} '
             f'iterations: its loss a side is {loss:.4f}, blind predictions among {targets} targets '

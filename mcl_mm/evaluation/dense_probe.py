@@ -1,7 +1,7 @@
 """Does the feature pyramid know what is in a box?"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -97,12 +97,13 @@ class DenseProbe(Probe):
     def score(self, features: Tensor, labels: Tensor, images: Tensor) -> dict[str, float]:
         """Mean accuracy per class on the second half of a map fitted on the first."""
         first = images % 2 == 0
-        classes = np.intersect1d(labels[first], labels[~first])
-        used = torch.isin(labels, torch.from_numpy(classes))
+        classes = labels[first].unique()
+        classes = classes[torch.isin(classes, labels[~first])]
+        used = torch.isin(labels, classes)
         first, second = first & used, ~first & used
         predicted = fit_linear(features[first], labels[first], self.ridge)(features[second])
-        right = predicted == labels[second]
-        per_class = [right[labels[second] == c].float().mean().item() for c in classes]
+        right = (predicted == labels[second]).float()
+        per_class = [right[labels[second] == label].mean().item() for label in classes]
         return dict(acc=float(np.mean(per_class)), chance=1 / len(classes))
 
 
@@ -138,7 +139,7 @@ def list_boxes(ann_file: str, folder: str) -> list[dict]:
     return items
 
 
-def fit_linear(features: Tensor, labels: Tensor, ridge: float):
+def fit_linear(features: Tensor, labels: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
     """Linear classifier by ridge regression onto one-hot labels, every class of equal weight.
 
     Closed form on standardised features, in float64: nothing to tune and nothing random.
@@ -158,6 +159,6 @@ def fit_linear(features: Tensor, labels: Tensor, ridge: float):
     std = (weight * (x - mean) ** 2).sum(dim=0).sqrt().clamp(min=1e-12)
     x = (x - mean) / std
     target = F.one_hot(index).double() - 1 / len(classes)
-    gram = x.t() @ (weight * x) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
+    gram = x.t() @ (weight * x) + ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     solution = torch.linalg.solve(gram, x.t() @ (weight * target))
     return lambda other: classes[((other.double() - mean) / std @ solution).argmax(dim=1)]

@@ -145,14 +145,19 @@ class Probe(Hook):
             batch = [item for item in batch if item is not None]
             if batch:
                 for item, (feature, label) in zip(batch, self.embed(model, batch)):
-                    found.append((item['index'], feature.cpu(), label.cpu()))
-        found = [entry for part in all_gather_object(found) for entry in part]
-        found.sort(key=lambda entry: entry[0])
-        if not found:
-            raise ValueError(f'{type(self).__name__}: none of its images can be read')
-        index, features, labels = zip(*found)
-        images = torch.tensor(index).repeat_interleave(torch.tensor([len(x) for x in labels]))
-        return torch.cat(features).float(), torch.cat(labels), images
+                    image = torch.full((len(label),), item['index'])
+                    found.append((feature.float().cpu(), label.cpu(), image))
+        # Whole arrays: a tensor that is part of another would take all of that along.
+        mine = [torch.cat(part).numpy() for part in zip(*found)]
+        parts = [part for part in all_gather_object(mine) if part]
+        if not parts:
+            raise ValueError(f'none of the images of {type(self).__name__} can be read')
+        device = next(model.parameters()).device
+        features, labels, images = (
+            torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*parts)
+        )
+        order = images.argsort(stable=True)
+        return features[order], labels[order], images[order]
 
 
 def normalise(model: nn.Module, images: Tensor) -> Tensor:

@@ -219,6 +219,22 @@ def test_levels_are_not_judged_during_the_grace_and_one_long_wait_is_forgiven(ma
     assert len(warnings) == 8
 
 
+def test_without_timer_or_accuracies_there_is_less_to_log(make_run, warnings):
+    """Another head, another set of hooks: no reason to stop."""
+    run = make_run(batch_size=4)
+    hub = run.runner.message_hub
+    run.hook.head.loss_weights = (1 / 2, 1 / 4, 1 / 8, 0)
+    for _ in range(2):
+        run.step(spread(4))
+        for name in list(hub.log_scalars):
+            if name.startswith(('train/time', 'train/acc')):
+                hub.log_scalars.pop(name)
+        run.hook.after_train_iter(run.runner, 1, dict(inputs=[torch.zeros(4)]))
+    assert 'train/acc_gap' not in hub.log_scalars
+    assert 'train/chance_ratio_level_2' in hub.log_scalars
+    assert 'train/chance_ratio_level_3' not in hub.log_scalars
+
+
 def test_impossible_share():
     with pytest.raises(ValueError, match='max_data_share is a share .* got 25'):
         MonitorHook(max_data_share=25)
