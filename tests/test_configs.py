@@ -128,6 +128,8 @@ def test_recipe_where_it_acts(runner):
     assert (wrapper.clip_func, wrapper.clip_grad_kwargs) == (clip_grad_norm_, dict(max_norm=500))
     hooks = {type(hook).__name__: hook for hook in runner.hooks}
     assert hooks['TargetUpdateHook'].base_momentum == 0.99
+    names = list(hooks)  # measured before it is written
+    assert names.index('IterTimerHook') < names.index('MonitorHook') < names.index('LoggerHook')
     assert (hooks['CheckpointHook'].interval, hooks['CheckpointHook'].by_epoch) == (4, True)
     assert model.head.temperature == 1.0
     assert tuple(model.head.loss_weights) == (1 / 2, 1 / 4, 1 / 8, 1 / 8)

@@ -197,8 +197,9 @@ class MonitorHook(Hook):
         return dict(zip(scalars, torch.stack(list(scalars.values())).tolist()))
 
     def chance(self, level: int, targets: int) -> float:
-        """Loss of one side and level whose predictions are blind."""
-        return 2 * self.head.temperature * self.head.loss_weights[level] * log(targets)
+        """Loss of one side and level whose predictions are blind; 0 for a head without negatives."""
+        temperature = getattr(self.head, 'temperature', 0)
+        return 2 * temperature * self.head.loss_weights[level] * log(targets)
 
     def warn_of_collapse(self, level: int, scalars: dict, tiles: int, length: int) -> None:
         """Compare the worse side's spread and rank with what is possible."""
