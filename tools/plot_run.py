@@ -14,7 +14,6 @@ import json
 import re
 import sys
 from collections import defaultdict
-from itertools import cycle
 from pathlib import Path
 
 import cv2
@@ -29,6 +28,7 @@ from mmengine.runner import find_latest_checkpoint
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from browse_montage import build_montage, draw_side
+from matplotlib.lines import Line2D
 
 from mcl_mm.datasets.montage import Montage, cut
 from mcl_mm.evaluation.probe import normalise
@@ -112,20 +112,24 @@ def draw_curves(figure, runs: dict[str, list[dict]]) -> None:
     """All panels that any run has values for; colours tell levels, or runs if there are several."""
     panels = [p for p in PANELS if any(curves(scalars, p[1]) for scalars in runs.values())]
     several = len(runs) > 1
+    keys = {}  # of the legend: what a line is called, and one that looks like it
     axes = figure.subplots(-(-len(panels) // 4), 4, squeeze=False).flatten()
     for ax in axes[len(panels) :]:
         ax.remove()
     for ax, (title, name, reference) in zip(axes, panels):
         for run, (label, scalars) in enumerate(runs.items()):
-            for (level, points), style in zip(curves(scalars, name).items(), cycle(STYLES)):
-                names = [label] * several + [f'level {level}'] * bool(level)
-                ax.plot(
-                    *points,
-                    label=', '.join(names) or '_',
-                    color=f'C{run}' if several else f'C{level or 0}',
-                    linestyle=style if several else '-',
-                    marker='.' if len(points[0]) < 15 else None,
-                )
+            for level, points in curves(scalars, name).items():
+                index = int(level or 0)
+                colour = f'C{run}' if several else f'C{index}'
+                style = STYLES[index % len(STYLES)] if several else '-'
+                marker = '.' if len(points[0]) < 15 else None
+                ax.plot(*points, color=colour, linestyle=style, marker=marker, label=label)
+                if several:
+                    keys[label] = Line2D([], [], color=colour)
+                if level:
+                    keys[f'level {level}'] = Line2D(
+                        [], [], color='grey' if several else colour, linestyle=style
+                    )
             if isinstance(reference, str):
                 for points in curves(scalars, reference).values():
                     ax.plot(*points, color='grey', linestyle=':')
@@ -134,8 +138,8 @@ def draw_curves(figure, runs: dict[str, list[dict]]) -> None:
         ax.set_title(title, fontsize=10)
         ax.tick_params(labelsize=8)
         ax.grid(alpha=0.3)
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend(fontsize=7)
+    if keys:
+        figure.legend(keys.values(), keys, loc='outside upper center', ncols=8, fontsize=9)
     figure.supxlabel('iteration', fontsize=9)
 
 

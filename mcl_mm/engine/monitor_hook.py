@@ -49,7 +49,7 @@ class MonitorHook(Hook):
             to 0.05.
         min_progress (float): A level is at chance when its loss has come less than this share of
             the way from blind predictions to perfect ones with orthogonal targets. Defaults to
-            0.05.
+            0.02.
         max_data_share (float): The data is too slow when more than this share of the time is spent
             waiting for it. Defaults to 0.25.
 
@@ -61,7 +61,7 @@ class MonitorHook(Hook):
         self,
         grace: float = 0.2,
         min_spread: float = 0.05,
-        min_progress: float = 0.05,
+        min_progress: float = 0.02,
         max_data_share: float = 0.25,
     ) -> None:
         shares = dict(

@@ -123,7 +123,9 @@ def test_axes_hold_what_was_logged():
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes['loss'].lines}
     assert lines == dict(a=[[3, 3 / 7], [6, 6 / 7]], b=[[4, 9]])
     (line,) = axes['tiles that find their own image'].lines
-    assert (line.get_label(), line.get_ydata().tolist()) == ('a, level 2', [0.5, 0.5])
+    assert (line.get_label(), line.get_ydata().tolist()) == ('a', [0.5, 0.5])
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {'a', 'b', 'level 2'}
     colours = {line.get_color() for line in axes['loss'].lines}
     assert len(colours) == 2
     plt.close(figure)
