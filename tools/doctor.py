@@ -67,7 +67,7 @@ def examine(args: argparse.Namespace) -> tuple[dict, Diagnosis]:
     checkpoint = read_checkpoint(path)
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     model = MODELS.build(cfg.model)
-    if not hasattr(model, 'backbone') or hasattr(model, 'target'):
+    if hasattr(model, 'target'):  # an MCL
         raise ValueError(f'{args.config} is not the config of a detector')
     processes = args.processes or planned_processes(cfg)
     facts = dict(schema=1, config=args.config, weights=path, processes=processes)

@@ -1,5 +1,6 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
+import logging
 import os
 
 from mmengine.dataset import InfiniteSampler, default_collate
@@ -102,13 +103,14 @@ def check_load_from(runner: Runner, model: nn.Module) -> None:
     if '://' in path:  # fetched by MMEngine later
         return
     checkpoint = read_checkpoint(path)
-    if isinstance(model, MCL):
+    if isinstance(model, MCL) or not hasattr(model, 'backbone'):
         report = check_load(model, checkpoint['state_dict'])
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)
     parts = hook.parts if hook else None
     diagnosis = diagnose(model, checkpoint, runner.cfg, parts, runner.world_size)
-    if hook is None or diagnosis.errors:  # a hook says the same when the run loads the file
-        print_log(f'Weights of {path}:\n{diagnosis.text()}', 'current')
+    if hook is None:  # a hook says the same when the run loads the file
+        level = logging.WARNING if diagnosis.traps else logging.INFO
+        print_log(f'Weights of {path}:\n{diagnosis.text()}', 'current', level=level)
     diagnosis.check()

@@ -1,5 +1,6 @@
 """Pre-trained weights into a detector, under any launcher."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -54,7 +55,8 @@ class TransferHook(Hook):
             self.parts,
             runner.world_size,
         )
-        runner.logger.info(f'Weights of {runner._load_from}:\n{diagnosis.text()}')
+        level = logging.WARNING if diagnosis.traps or diagnosis.errors else logging.INFO
+        runner.logger.log(level, f'Weights of {runner._load_from}:\n{diagnosis.text()}')
         diagnosis.check()
         fitted = OrderedDict(carry(plain, runner.model, self.parts))
         fitted._metadata = getattr(state_dict, '_metadata', OrderedDict())  # versions of layers

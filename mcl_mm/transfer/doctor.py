@@ -109,9 +109,14 @@ def diagnose(
         processes (int): That train. Defaults to 1.
 
     Returns:
-        Diagnosis: Nothing is loaded, nothing raised.
+        Diagnosis: Nothing is loaded.
+
+    Raises:
+        ValueError: The model is no detector with a backbone.
     """
     model = unwrap(model).train()
+    if not hasattr(model, 'backbone'):
+        raise ValueError(f'a {type(model).__name__} has no backbone that weights could go to')
     state_dict = checkpoint['state_dict']
     given = state_dict if parts is None else carry(state_dict, model, parts)
     report = compare(model, given)
@@ -168,24 +173,9 @@ def notes(case: Case, left_out: list[str]) -> Iterator[str]:
     """What has no place in the detector, and what of backbone and neck starts at random."""
     unused = {}
     for name in [*left_out, *case.report.unexpected]:
-        unused.setdefault(part_of(name), []).append(name)
-    for part, names in unused.items():
-        if part_to_carry(names[0]) not in case.parts:
-            reason = 'the TransferHook is told not to carry them'
-        elif names[0].startswith(BOX_CONVS) and not hasattr(case.model, 'roi_head'):
-            reason = (
-                'this detector has no box head for regions; convs of its heads run over whole maps '
-                'of several levels and start at random'
-            )
-        elif part.startswith('neck.') and not lateral_channels(case.model.state_dict()):
-            neck = getattr(case.model, 'neck', None)
-            reason = f'the neck of this detector is {type(neck).__name__ if neck else "missing"}'
-        elif names[0] in left_out:
-            reason = 'this detector has no such level'
-        elif any(part_of(other) == part for other in case.report.loaded):
-            reason = 'its layers there have none'
-        else:
-            reason = 'this detector has no such layers'
+        reason = why_unused(case, name, name in left_out)
+        unused.setdefault((part_of(name), reason), []).append(name)
+    for (part, reason), names in unused.items():
         yield f'{len(names)} tensors of {part} in the file stay unused ({names[0]} ...): {reason}'
     for prefix in ('backbone.', 'neck.'):
         random = [name for name in case.report.missing if name.startswith(prefix)]
@@ -194,6 +184,25 @@ def notes(case: Case, left_out: list[str]) -> Iterator[str]:
                 f'{len(random)} tensors of {prefix[:-1]} start at random ({random[0]} ...): layers or '
                 'levels that the file has none of'
             )
+
+
+def why_unused(case: Case, name: str, left_out: bool) -> str:
+    """Why a weight of the file is not used."""
+    if part_to_carry(name) not in case.parts:
+        return 'the TransferHook is told not to carry them'
+    if name.startswith(BOX_CONVS) and getattr(case.model, 'roi_head', None) is None:
+        return (
+            'this detector has no box head for regions; convs of its heads run over whole maps of '
+            'several levels and start at random'
+        )
+    if left_out:
+        return 'this detector has no such level'
+    if name.startswith('neck.') and not lateral_channels(case.model.state_dict()):
+        neck = getattr(case.model, 'neck', None)
+        return f'the neck of this detector is {type(neck).__name__ if neck else "missing"}'
+    if any(part_of(other) == part_of(name) for other in case.report.loaded):
+        return 'its layers there have none'
+    return 'this detector has no such layers'
 
 
 def frozen_stages(case: Case) -> Optional[Finding]:
@@ -362,11 +371,12 @@ def missing_norm(case: Case) -> Optional[Finding]:
 def no_convs_in_box_head(case: Case) -> Optional[Finding]:
     """A box head without the convs that the file offers."""
     offered = [name for name in case.state_dict if name.startswith(BOX_CONVS)]
-    has_convs = any('.shared_convs.' in name for name in case.model.state_dict())
-    if not offered or has_convs or 'box_head' not in case.parts:
+    # Heads of another kind, as Sparse R-CNN's, cannot be given any; the notes say so.
+    heads = [module for module in case.model.modules() if hasattr(module, 'num_shared_convs')]
+    if 'box_head' not in case.parts or not offered or not heads:
         return None
-    if not hasattr(getattr(case.model, 'roi_head', None), 'bbox_head'):
-        return None  # one-stage; told in the notes
+    if any(head.num_shared_convs for head in heads):
+        return None
     text = (
         f'the box head has no convs, and {len(offered)} pre-trained tensors for them stay unused: in '
         'the paper they are part of the gain'
@@ -430,11 +440,10 @@ def learning_rate(case: Case) -> Optional[Finding]:
 
 def no_warmup(case: Case) -> Optional[Finding]:
     """Schedulers of which none raises the learning rate at the beginning."""
-    found = schedulers(case.cfg)
     if not has_sgd(case.cfg):  # with AdamW detectors often do without
         return None
     rising = ('LinearLR', 'ConstantLR', 'OneCycleLR', 'QuadraticWarmupLR')
-    if not found or any(s['type'] in rising and not s.get('begin', 0) for s in found):
+    if any(s['type'] in rising and not s.get('begin', 0) for s in schedulers(case.cfg)):
         return None
     text = (
         'the learning rate starts at its full height: the new heads send large gradients into the '
@@ -449,9 +458,10 @@ def no_warmup(case: Case) -> Optional[Finding]:
 
 def no_decay(case: Case) -> Optional[Finding]:
     """Schedulers of which none lowers the learning rate before the run ends."""
-    found = schedulers(case.cfg)
+    if not case.cfg.get('optim_wrapper'):  # no run is described
+        return None
     train = case.cfg.get('train_cfg') or {}
-    for scheduler in found:
+    for scheduler in schedulers(case.cfg):
         kind, by_epoch = scheduler['type'], scheduler.get('by_epoch', True)
         end = train.get('max_epochs') if by_epoch else train.get('max_iters')
         first = {
@@ -463,8 +473,6 @@ def no_decay(case: Case) -> Optional[Finding]:
         }.get(kind, scheduler.get('begin', 0))
         if first is not None and (end is None or first < end):
             return None
-    if not found:
-        return None
     text = (
         'the learning rate is never lowered before the run ends; the 1x schedule lowers it to a tenth '
         'after two thirds of the epochs and again near the end'

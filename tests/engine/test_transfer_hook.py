@@ -1,16 +1,21 @@
 """Weights into a detector by ``load_from``, through MMEngine's Runner."""
 
+import io
 import logging
 from collections import OrderedDict
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from conftest import build_detector, tiny_detector
 from mcl_mm.engine import TransferHook
+from mcl_mm.engine.start_check import check_load_from
 from mcl_mm.transfer import to_mmdet
 
 RETINANET = 'retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -175,3 +180,65 @@ def test_it_is_built_from_a_detectors_config(export, make_runner):
     runner = make_runner(export, [Config(dict(hook=HOOK)).hook])
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, TransferHook))
     assert hook.parts == ('backbone', 'neck', 'box_head')
+
+
+def test_the_start_check_of_a_run_without_the_hook(export, make_runner):
+    """tools/train.py refuses what plain names would misplace, and leaves a hook to speak itself."""
+    runner = make_runner(export, hooks=())
+    with pytest.raises(ValueError, match=r'wrong level or into none.*TransferHook'):
+        check_load_from(runner, runner.model)
+    with patch('mcl_mm.engine.start_check.print_log') as printed:
+        hooked = make_runner(export)
+        check_load_from(hooked, hooked.model)
+        printed.assert_not_called()
+
+
+def test_a_run_without_weights_is_told(make_runner, caplog):
+    for load_from, told in ((None, True), ('weights.pth', False)):
+        runner = make_runner(load_from)
+        caplog.clear()
+        runner.logger.addHandler(caplog.handler)
+        TransferHook().before_train(runner)
+        assert ('No load_from' in caplog.text) == told
+
+
+def one_rank(rank, port, path, queue):
+    """Load a file that does not fit in one of two processes; tell what was raised and printed."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    runner = Runner(
+        model=MMDistributedDataParallel(build_detector(tiny_detector(RETINANET).model)),
+        work_dir=str(path.parent / 'dist'),
+        custom_hooks=[HOOK],
+        load_from=str(path),
+        default_scope='mmdet',
+    )
+    stream = io.StringIO()
+    for handler in runner.logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(stream)
+    try:
+        runner.load_or_resume()
+        queue.put((rank, None, None))
+    except ValueError as error:
+        queue.put((rank, str(error), stream.getvalue()))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_of_several_processes_end_and_one_prints(pretrained, tmp_path, free_port):
+    torch.save(dict(state_dict=pretrained.state_dict()), tmp_path / 'whole.pth')
+    context = mp.get_context('spawn')
+    queue = context.Queue()
+    ranks = [
+        context.Process(target=one_rank, args=(r, free_port, tmp_path / 'whole.pth', queue))
+        for r in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    results = sorted(queue.get(timeout=120) for _ in ranks)
+    for process in ranks:
+        process.join()
+    assert all('tools/export.py first' in error for _, error, _ in results)
+    assert ['not-exported' in printed for _, _, printed in results] == [True, False]
