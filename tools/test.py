@@ -1,6 +1,7 @@
 """Evaluate a fine-tuned detector: runs the test part of an MMEngine config.
 
     python tools/test.py CONFIG CHECKPOINT
+    python tools/test.py CONFIG CHECKPOINT --show-dir DIR     # and draw what was found in each image
 
 A config is Python code and runs as such: open only those you trust.
 """
@@ -8,14 +9,38 @@ A config is Python code and runs as such: open only those you trust.
 import argparse
 import os
 import sys
+from typing import Optional
 
 import torch
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from train import adapt_to_cpu
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.registry import VISUALIZERS
 from mcl_mm.transfer import check_load, read_checkpoint
+
+
+@VISUALIZERS.register_module()
+class PNGVisualizer(DetLocalVisualizer):
+    """MMDetection's, writing PNG whatever the format of the image drawn on."""
+
+    def add_datasample(self, *args, out_file: Optional[str] = None, **kwargs) -> None:
+        if out_file is not None:
+            out_file = os.path.splitext(out_file)[0] + '.png'
+        super().add_datasample(*args, out_file=out_file, **kwargs)
+
+
+def draw_into(cfg: Config, folder: str) -> None:
+    """Have MMDetection draw every tested image into a folder: labels left, detections right."""
+    os.makedirs(folder, exist_ok=True)
+    cfg.visualizer = dict(
+        type='mcl_mm.PNGVisualizer', name='drawing', vis_backends=[dict(type='LocalVisBackend')]
+    )
+    cfg.default_hooks.visualization = dict(
+        type='mmdet.DetVisualizationHook', draw=True, test_out_dir=os.path.abspath(folder)
+    )
 
 
 def main() -> None:
@@ -25,6 +50,11 @@ def main() -> None:
     parser.add_argument('config', help='config file of a detector')
     parser.add_argument('checkpoint', help='written by tools/train.py with that config')
     parser.add_argument('--work-dir', help='where the log goes')
+    parser.add_argument(
+        '--show-dir',
+        help='draw into this folder, one PNG an image: its labels on the left, what scores above 0.3 on '
+        'the right. Of several processes, the first draws its share',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -42,6 +72,8 @@ def main() -> None:
         cfg.work_dir = args.work_dir or os.path.join('work_dirs', name)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint
+        if args.show_dir:
+            draw_into(cfg, args.show_dir)
         if not torch.cuda.is_available():
             adapt_to_cpu(cfg)
         runner = Runner.from_cfg(cfg)
