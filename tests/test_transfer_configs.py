@@ -73,7 +73,7 @@ CONFIGS = {
     'mask-rcnn_r50_fpn_mcl_1x_cityscapes': (
         'cityscapes/mask-rcnn_r50_fpn_1x_cityscapes',
         # MMDetection's starts without ImageNet weights as well, from a detector.
-        (BACKBONE | NECK | BOX | MASK | {'load_from'}) - {'model.backbone.init_cfg'},
+        (BACKBONE | NECK | BOX | MASK | {'load_from', 'auto_scale_lr.'}) - {'model.backbone.init_cfg'},
     ),
     'mask-rcnn_r50_fpn_mcl_sample1e-3_ms-1x_lvis-v1': (
         'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1', BACKBONE | NECK | BOX | MASK),
@@ -244,7 +244,7 @@ def shrink(value):
 DATA = {
     'voc': (tiny_datasets.write_voc, 'data/VOCdevkit', ['pascal_voc/mAP'], []),
     'cityscapes': (tiny_datasets.write_cityscapes, 'data/cityscapes',
-                   ['coco/bbox_mAP', 'coco/segm_mAP', 'cityscapes/mAP'], ['cityscapesscripts']),
+                   ['coco/bbox_mAP', 'coco/segm_mAP'], []),
     'lvis': (tiny_datasets.write_lvis, 'data/lvis_v1', ['lvis/bbox_AP', 'lvis/segm_AP'], ['lvis']),
     'panoptic': (tiny_datasets.write_coco, 'data/coco', ['coco_panoptic/PQ'], ['panopticapi']),
     'mask': (tiny_datasets.write_coco, 'data/coco', ['coco/bbox_mAP', 'coco/segm_mAP'], []),
@@ -278,6 +278,11 @@ def test_trains_from_an_export_and_evaluates(name, tmp_path, monkeypatch):
     cfg.default_hooks.checkpoint.interval = cfg.default_hooks.logger.interval = 1
     cfg.optim_wrapper.optimizer.lr = 0
     cfg.update(load_from='export.pth', work_dir='work', log_level='ERROR')
+    if 'cityscapes' in name:
+        if find_spec('cityscapesscripts'):
+            metrics = [*metrics, 'cityscapes/mAP']
+        else:  # its evaluation is the second
+            cfg.val_evaluator = cfg.val_evaluator[:1]
     cfg.visualizer.name = name  # one of each name in a process
     with DefaultScope.overwrite_default_scope('mmengine'):
         runner = Runner.from_cfg(cfg)

@@ -10,3 +10,4 @@ model = dict(
 )
 custom_hooks = [dict(type='mcl_mm.TransferHook'), dict(type='mcl_mm.PreciseBNHook')]
 load_from = None  # MMDetection starts from a detector trained on COCO
+auto_scale_lr = dict(base_batch_size=8)  # what its learning rate is for

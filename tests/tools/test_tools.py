@@ -141,9 +141,18 @@ def test_finetune_from_the_export_then_test(work, monkeypatch):
     scalars = next(work.glob('finetune/*/vis_data/scalars.json')).read_text().splitlines()
     assert any('coco/segm_mAP' in json.loads(line) for line in scalars)
     call(monkeypatch, 'test', FINETUNE, work / 'finetune/epoch_1.pth', '--work-dir', work / 'test',
-         '--cfg-options', *finetune_options(work))  # fmt: skip
+         '--show-dir', work / 'shown', '--cfg-options', *finetune_options(work))  # fmt: skip
     results = json.loads(next(work.glob('test/*/*.json')).read_text())
     assert 'coco/bbox_mAP' in results
+    scenes, pictures = sorted(work.glob('scenes/val/*.jpg')), sorted((work / 'shown').iterdir())
+    assert [p.name for p in pictures] == [f'{scene.stem}.png' for scene in scenes]
+    for scene, picture in zip(
+        scenes, pictures
+    ):  # labels (here none are read) left, detections right
+        plain = cv2.imread(str(scene)).astype(int)
+        left, right = np.hsplit(cv2.imread(str(picture)).astype(int), 2)
+        assert left.shape == right.shape == plain.shape
+        assert np.abs(left - plain).mean() < 1
 
     weights = torch.load(work / 'finetune/epoch_1.pth', weights_only=False)['state_dict']
     save_file(weights, work / 'finetuned.safetensors')
