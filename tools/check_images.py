@@ -64,6 +64,7 @@ def check(paths: list[str], workers: int) -> tuple[dict[str, str], int]:
 
 
 def write_lines(path: str, lines: list[str]) -> None:
+    """Write names of files, whatever bytes they consist of."""
     with open(path, 'w', errors='surrogateescape') as file:
         file.writelines(f'{line}\n' for line in lines)
 
