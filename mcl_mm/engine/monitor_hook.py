@@ -31,12 +31,12 @@ class MonitorHook(Hook):
     - ``gap_q_level_1``: distance between the mean l2-normalised embedding of a level and that of
       level 0, in [0, 2].
 
-    and of the iterations since the last log:
+    and of the iterations before:
 
     - ``chance_ratio_level_0``: the level's loss over ``2 T w_k ln(number of targets)``, what blind
-      predictions lose.
-    - ``acc_gap``: retrieval accuracy of the best level minus that of the worst.
-    - ``images_per_second``, over all processes.
+      predictions lose; averaged as MMEngine averages losses (``log_processor.window_size``).
+    - ``acc_gap``: retrieval accuracy of the best level minus that of the worst, averaged likewise.
+    - ``images_per_second``, over all processes, since the last log.
 
     A warning comes once, and again only after its cause had gone. Nothing is computed, and the
     device is not waited for, in the iterations between two logs.
@@ -126,7 +126,7 @@ class MonitorHook(Hook):
         images = len(data_batch['inputs'][0]) * get_world_size()
         scalars = self.measure_speed(runner, window, images)
         if self.head is not None:
-            scalars.update(self.measure_levels(runner, window, images))
+            scalars.update(self.measure_levels(runner, images))
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
@@ -155,10 +155,10 @@ class MonitorHook(Hook):
         )
         return dict(images_per_second=images * len(time) / time.sum())
 
-    def measure_levels(self, runner: Runner, window: int, images: int) -> dict[str, float]:
+    def measure_levels(self, runner: Runner, images: int) -> dict[str, float]:
         """What the class lists, level by level, with the warnings that belong to it."""
         scalars = self.measure_embeddings()
-        logged = runner.message_hub.log_scalars
+        logged, window = runner.message_hub.log_scalars, runner.log_processor.window_size
         late = runner.iter + 1 >= self.grace * runner.max_iters
         accuracies = []
         for level, seen in enumerate(self.embeddings):

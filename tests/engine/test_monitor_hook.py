@@ -44,6 +44,7 @@ class Run:
             optim_wrapper=SimpleNamespace(clip_grad_kwargs=dict(max_norm=1)),
             train_dataloader=MagicMock(batch_size=batch_size),
             message_hub=MessageHub.get_instance(name),
+            log_processor=SimpleNamespace(window_size=interval),
             iter=0,
             max_iters=max_iters,
         )
