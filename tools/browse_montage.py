@@ -14,10 +14,10 @@ from typing import Optional
 
 import cv2
 import numpy as np
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
 from torch import Tensor
 
 import mcl_mm  # noqa: F401  (registers the components)
@@ -84,8 +84,7 @@ def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Mo
         OSError: The images cannot be read.
         ValueError: There are none, or the montage does not fit them.
     """
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    set_random_seed(seed)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     transform = TRANSFORMS.build(cfg.model.data_preprocessor.montage)

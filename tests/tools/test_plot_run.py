@@ -7,6 +7,9 @@ import re
 import cv2
 import matplotlib.pyplot as plt
 import pytest
+from browse_montage import build_montage
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from plot_run import curves, draw_curves, draw_neighbours, read_scalars
 from test_tools import PRETRAIN, SMALL, call
 
@@ -101,6 +104,17 @@ def test_one_page_of_curves_and_pictures(run, monkeypatch, capsys):
     picture = cv2.imread(str(run / 'run.png'))
     assert picture.shape[0] > 9 * 110 + 600  # the curves, then sheets and neighbours
     assert picture[-500:].std() > 20
+
+
+def test_pictures_show_the_same_images_every_time(run):
+    cfg = Config.fromfile(next(run.glob('*/vis_data/config.py')))
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        first, again, other = (build_montage(cfg, 4, seed) for seed in (1, 1, 2))
+    for side, same, different in zip(first, again, other):
+        for level in range(4):
+            assert side.sheets[level].equal(same.sheets[level])
+            assert side.sources[level].equal(same.sources[level])
+        assert not side.sheets[0].equal(different.sheets[0])
 
 
 def test_runs_are_compared_in_the_same_axes(run, monkeypatch, tmp_path, capsys):
