@@ -192,7 +192,13 @@ class MonitorHook(Hook):
                 if level > 0:
                     gap = (centres[side, level] - centres[side, 0]).norm()
                     scalars[f'gap_{side}_level_{level}'] = gap
-        if not scalars:  # a compiled network does not call hooks
+        self.warn_if(
+            not scalars,
+            'embeddings',
+            'Standard deviation, rank and gap of the embeddings are not measured: a compiled network '
+            'does not call the hooks that watch it',
+        )
+        if not scalars:
             return {}
         return dict(zip(scalars, torch.stack(list(scalars.values())).tolist()))
 

@@ -236,6 +236,17 @@ def test_without_timer_or_accuracies_there_is_less_to_log(make_run, warnings):
     assert 'train/chance_ratio_level_3' not in hub.log_scalars
 
 
+def test_what_cannot_be_measured_is_said(make_run, warnings, monkeypatch):
+    """A compiled network calls no hooks: the rest is logged all the same."""
+    run = make_run()
+    monkeypatch.setattr(torch.nn.Module, 'register_forward_pre_hook', lambda *_: MagicMock())
+    for _ in range(4):
+        run.step(spread())
+    assert [text for _, text in warnings if 'compiled' in text] == [warnings[0][1]]
+    assert 'train/std_q_level_0' not in run.runner.message_hub.log_scalars
+    assert run.logged('images_per_second') == 8
+
+
 def test_impossible_share():
     with pytest.raises(ValueError, match='max_data_share is a share .* got 25'):
         MonitorHook(max_data_share=25)
