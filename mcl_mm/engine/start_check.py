@@ -110,7 +110,7 @@ def check_load_from(runner: Runner, model: nn.Module) -> None:
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)
     parts = hook.parts if hook else None
     diagnosis = diagnose(model, checkpoint, runner.cfg, parts, runner.world_size)
-    if hook is None:  # a hook says the same when the run loads the file
-        level = logging.WARNING if diagnosis.traps else logging.INFO
+    if hook is None or diagnosis.errors:  # else the hook says the same when the run loads the file
+        level = logging.WARNING if diagnosis.traps or diagnosis.errors else logging.INFO
         print_log(f'Weights of {path}:\n{diagnosis.text()}', 'current', level=level)
     diagnosis.check()

@@ -204,5 +204,5 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
     """
     report = compare(model, state_dict)
     for reason in refusals(model, state_dict, report):
-        raise ValueError(f'{reason.text}: {reason.fix}\n{report.table()}')
+        raise ValueError(f'{reason.text}. Fix: {reason.fix}\n{report.table()}')
     return report

@@ -66,7 +66,7 @@ class Diagnosis(NamedTuple):
     def check(self) -> None:
         """Raise ValueError if nothing, or less than expected, would load."""
         for error in self.errors:
-            raise ValueError(f'{error.text}: {error.fix}')
+            raise ValueError(f'{error.text}. Fix: {error.fix}')
 
 
 class Case(NamedTuple):
@@ -217,7 +217,7 @@ def frozen_stages(case: Case) -> Optional[Finding]:
         return None
     text = (
         f'{len(frozen)} of {len(weights)} weights of the backbone are frozen, first {frozen[0]}: they '
-        'stay what pre-training on sheets made of them, and the layers above must make do'
+        'stay as pre-training left them, and the layers above must make do'
     )
     return Finding('frozen-stages', text, 'model = dict(backbone=dict(frozen_stages=-1))')
 
@@ -245,8 +245,8 @@ def norm_eval(case: Case) -> Optional[Finding]:
     if not getattr(case.model.backbone, 'norm_eval', False) or not loaded(case, 'backbone.'):
         return None
     text = (
-        'norm_eval keeps the batch norm statistics of pre-training, which are those of sheets of '
-        'small pasted images and not of the scenes that the detector sees'
+        'norm_eval keeps the batch norm statistics of pre-training; those of MCL are of sheets of small '
+        'pasted images, not of the scenes that the detector sees'
     )
     return Finding('norm-eval', text, 'model = dict(backbone=dict(norm_eval=False))')
 
@@ -305,11 +305,14 @@ def other_input(case: Case) -> Optional[Finding]:
 
 def same_input(trained: object, given: object) -> bool:
     """Whether two colour orders, means or deviations agree; what a file does not tell does."""
-    if trained is None or isinstance(trained, str):
-        return trained in (None, given)
-    given = given or [0.0 if len(trained) == 1 else None] * len(trained)
-    return len(trained) == len(given) and all(
-        y is not None and abs(x - y) <= 0.01 * max(abs(x), 1) for x, y in zip(trained, given)
+    if isinstance(trained, str):
+        return trained == given
+    if not isinstance(trained, (list, tuple)):
+        return True
+    return (
+        given is not None
+        and len(trained) == len(given)
+        and all(abs(x - y) <= 0.01 * max(abs(x), 1) for x, y in zip(trained, given))
     )
 
 
@@ -320,7 +323,7 @@ def resnet_variant(case: Case) -> Optional[Finding]:
     if not isinstance(trained, dict) or not hasattr(backbone, 'deep_stem'):
         return None
     kind = str(trained.get('type')).split('.')[-1]
-    if not kind.startswith('Res'):
+    if not kind.startswith(('ResNet', 'ResNeXt')):
         return None
     theirs = dict(
         style=trained.get('style', 'pytorch'),
@@ -477,11 +480,11 @@ def no_decay(case: Case) -> Optional[Finding]:
         'the learning rate is never lowered before the run ends; the 1x schedule lowers it to a tenth '
         'after two thirds of the epochs and again near the end'
     )
-    epochs = train.get('max_epochs') or PROTOCOL_EPOCHS
-    steps = sorted({max(1, round(epochs * 2 / 3)), max(1, round(epochs * 11 / 12))})
+    by_epoch = not train.get('max_iters')
+    end = max(train.get('max_epochs') or 0, PROTOCOL_EPOCHS) if by_epoch else train['max_iters']
     fix = (
-        f"param_scheduler = [..., dict(type='MultiStepLR', by_epoch=True, milestones={steps}, "
-        f'gamma=0.1, end={epochs})]'
+        f"param_scheduler = [..., dict(type='MultiStepLR', by_epoch={by_epoch}, "
+        f'milestones={[round(end * 2 / 3), round(end * 11 / 12)]}, gamma=0.1, end={end})]'
     )
     return Finding('no-decay', text, fix)
 
@@ -496,8 +499,8 @@ def few_epochs(case: Case) -> Optional[Finding]:
     if not epochs or epochs >= PROTOCOL_EPOCHS:
         return None
     text = (
-        f'{epochs} epochs are fewer than the {PROTOCOL_EPOCHS} of the 1x schedule: the heads, which '
-        'start at random, do not get to use the features'
+        f'training takes {epochs} of the {PROTOCOL_EPOCHS} epochs of the 1x schedule: the heads, which '
+        'start at random, may not get to use the features'
     )
     return Finding('few-epochs', text, f'train_cfg = dict(max_epochs={PROTOCOL_EPOCHS})')
 

@@ -129,7 +129,7 @@ def keep_scheduler(index):
         ('no-warmup', keep_scheduler(1), 'starts at its full height'),
         ('no-decay', keep_scheduler(0), 'never lowered'),
         ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
-        ('few-epochs', change('train_cfg.max_epochs', 9), '9 epochs'),
+        ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
     ],
 )  # fmt: skip
 def test_each_trap_is_seen_alone(export, trap, spoil, says):
@@ -163,6 +163,16 @@ def test_repeated_data_counts_as_epochs(export):
     assert ids(examine(cfg, export).traps) == ['few-epochs']
     dataset = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=3, dataset=dataset)
+    assert examine(cfg, export).traps == []
+
+
+def test_the_cure_for_no_decay_is_in_the_units_of_the_run(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=24000)
+    cfg.param_scheduler[1] = dict(type='MultiStepLR', by_epoch=False, milestones=[24000])
+    (trap,) = examine(cfg, export).traps
+    assert 'by_epoch=False, milestones=[16000, 22000], gamma=0.1, end=24000' in trap.fix
+    cfg.merge_from_dict({'param_scheduler.1.milestones': [16000, 22000]})
     assert examine(cfg, export).traps == []
 
 
@@ -365,6 +375,16 @@ def test_other_width_of_the_pyramid(export):
     assert ids(diagnosis.errors) == ['other-shape']
     assert re.search(r'neck\.\S+: \(8\S+ .*in the file, \(16', diagnosis.errors[0].text)
     assert examine(cfg, export, ('backbone',)).errors == []
+
+
+def test_every_finding_is_documented():
+    source = ''.join(
+        (ROOT / f'mcl_mm/transfer/{name}.py').read_text() for name in ('check', 'doctor')
+    )
+    documented = re.findall(r'^\| `([a-z-]+)` \|', (ROOT / 'docs/doctor.md').read_text(), re.M)
+    found = set(re.findall(r"Finding\(\s*'([a-z-]+)'", source))
+    json_keys = {'schema', 'ok', 'parts', 'total', 'left_out', 'notes'}
+    assert found == set(documented) - json_keys
 
 
 def call(monkeypatch, *arguments):
