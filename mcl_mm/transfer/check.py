@@ -20,7 +20,7 @@ class Finding(NamedTuple):
     Attributes:
         id (str): Names the kind of finding, always the same.
         text (str): What it is and what it costs.
-        fix (str): What to do, where possible as a line of the config.
+        fix (str): What to do; for a trap a line for the config, ``...`` standing for what is there.
     """
 
     id: str

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .check import Finding, LoadReport, compare, part_of, refusals
-from .fit import BOX_CONVS, PARTS, carry, fit_to_detector, lateral_channels, part_to_carry, unwrap
+from .fit import BOX_CONVS, PARTS, carry, lateral_channels, part_to_carry, unwrap
 
 # SGD's learning rate per image in MMDetection's 1x schedule and in the paper's protocol. RetinaNet,
 # FCOS and PASCAL VOC use half of it; another factor than TOLERANCE allows is taken for a mistake.
@@ -19,8 +19,9 @@ PROTOCOL_EPOCHS = 12
 # Images per batch norm statistic below which it costs accuracy (Group Normalization, arXiv 1803.08494).
 SMALL_BATCH = 8
 HOOK = (
-    "custom_hooks = [dict(type='mcl_mm.TransferHook')], custom_imports = dict(imports=['mcl_mm'])"
+    "custom_imports = dict(imports=['mcl_mm']); custom_hooks = [dict(type='mcl_mm.TransferHook')]"
 )
+SYNC_BN = "norm_cfg = dict(type='SyncBN', requires_grad=True)"
 
 
 class Diagnosis(NamedTuple):
@@ -118,24 +119,25 @@ def diagnose(
     if not hasattr(model, 'backbone'):
         raise ValueError(f'a {type(model).__name__} has no backbone that weights could go to')
     state_dict = checkpoint['state_dict']
-    given = state_dict if parts is None else carry(state_dict, model, parts)
+    fitted = carry(state_dict, model, parts or PARTS)
+    given = state_dict if parts is None else fitted
     report = compare(model, given)
     offered = {id(value) for value in given.values()}
     left_out = [name for name, value in state_dict.items() if id(value) not in offered]
-    case = Case(
-        cfg, model, state_dict, checkpoint.get('meta') or {}, parts or PARTS, report, processes
-    )
-    errors = list(misplaced(case)) if parts is None else []
-    if not errors:
-        errors = refusals(model, given, report)
-    errors += [f for f in (no_backbone(case),) if f and not errors]
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    case = Case(cfg, model, state_dict, meta, parts or PARTS, report, processes)
+    errors = [] if parts else list(misplaced(case, fitted))
+    errors += refusals(model, fitted, compare(model, fitted))
+    if not errors and 'backbone' in case.parts and not loaded(case, 'backbone.'):
+        text = 'no weight of the backbone would load'
+        errors = [Finding('no-backbone', text, 'take weights with names backbone.*')]
     traps = [finding for trap in TRAPS if (finding := trap(case))]
     return Diagnosis(report, left_out, errors, traps, list(notes(case, left_out)))
 
 
-def misplaced(case: Case) -> Iterator[Finding]:
+def misplaced(case: Case, fitted: dict[str, Tensor]) -> Iterator[Finding]:
     """Weights that plain names put in a wrong place, or in none, and a TransferHook in the right one."""
-    fitted = fit_to_detector(case.state_dict, case.model)
     own = case.model.state_dict()
     wrong = [
         name
@@ -153,15 +155,6 @@ def misplaced(case: Case) -> Iterator[Finding]:
     if heads:
         text = f'the box-head convs have a place in each stage ({heads[0]} ...), under other names'
         yield Finding('box-head-stages', text, HOOK)
-
-
-def no_backbone(case: Case) -> Optional[Finding]:
-    """A file that is to give a backbone and has none for this model."""
-    if 'backbone' in case.parts and not loaded(case, 'backbone.'):
-        text = 'no weight of the backbone would load'
-        fix = 'take weights with names backbone.*'
-        return Finding('no-backbone', text, fix)
-    return None
 
 
 def loaded(case: Case, prefix: str) -> list[str]:
@@ -269,9 +262,9 @@ def small_batch(case: Case) -> Optional[Finding]:
         'points of accuracy at 8, 4 and 2 images (Group Normalization, arXiv 1803.08494)'
     )
     if images * case.processes >= SMALL_BATCH:
-        fix = "sync_bn = 'torch'  (or norm_cfg = dict(type='SyncBN') in backbone, neck and heads)"
+        fix = "sync_bn = 'torch'  # or norm_cfg = dict(type='SyncBN') in backbone, neck and heads"
     else:
-        fix = f'train_dataloader = dict(batch_size={-(-SMALL_BATCH // case.processes)})  (or more GPUs)'
+        fix = f'train_dataloader = dict(batch_size={-(-SMALL_BATCH // case.processes)})  # or more GPUs'
     return Finding('bn-small-batch', text, fix)
 
 
@@ -367,7 +360,7 @@ def missing_norm(case: Case) -> Optional[Finding]:
         )
         if any(name.startswith(prefix) for name in bare)
     ]
-    fix = f"norm_cfg = dict(type='SyncBN', requires_grad=True), model = dict({', '.join(where)})"
+    fix = f'{SYNC_BN}; model = dict({", ".join(where)})'
     return Finding('missing-norm', text, fix)
 
 
@@ -384,10 +377,12 @@ def no_convs_in_box_head(case: Case) -> Optional[Finding]:
         f'the box head has no convs, and {len(offered)} pre-trained tensors for them stay unused: in '
         'the paper they are part of the gain'
     )
-    fix = (
-        "model = dict(roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', "
-        "norm_cfg=norm_cfg))), or TransferHook(parts=('backbone', 'neck')) if that is meant"
-    )
+    head = "dict(type='Shared4Conv1FCBBoxHead', norm_cfg=norm_cfg)"
+    if len(heads) == 1:
+        fix = f'{SYNC_BN}; model = dict(roi_head=dict(bbox_head={head}))'
+    else:
+        fix = f'{SYNC_BN}; {head} in each of model.roi_head.bbox_head'
+    fix += "  # or TransferHook(parts=('backbone', 'neck')) if the head is to stay"
     return Finding('no-box-convs', text, fix)
 
 
@@ -401,8 +396,10 @@ def second_source(case: Case) -> Optional[Finding]:
                     f'{name or "the model"} also starts from {init_cfg.get("checkpoint")}: load_from '
                     'overwrites what it has, and whatever it lacks quietly stays from there'
                 )
-                path = f'{name}=' if name else ''
-                return Finding('second-source', text, f'model = dict({path}dict(init_cfg=None))')
+                fix = 'dict(init_cfg=None)'
+                for part in reversed(name.split('.') if name else []):
+                    fix = f'dict({part}={fix})'
+                return Finding('second-source', text, f'model = {fix}')
     return None
 
 
@@ -431,7 +428,7 @@ def learning_rate(case: Case) -> Optional[Finding]:
             f'the learning rate {lr:g} is for {base} images per step and this run has {batch}: it is '
             f'{base / batch:.3g} times what it should be'
         )
-        fix = 'auto_scale_lr = dict(enable=True), or --auto-scale-lr'
+        fix = 'auto_scale_lr = dict(enable=True)  # or --auto-scale-lr'
         return Finding('lr-not-scaled', text, fix)
     text = (
         f'the learning rate {lr:g} at {batch} images per step is {factor:.3g} times that of the 1x '
