@@ -130,7 +130,7 @@ def test_recipe_where_it_acts(runner):
     assert hooks['TargetUpdateHook'].base_momentum == 0.99
     names = list(hooks)  # measured before it is written
     assert names.index('IterTimerHook') < names.index('MonitorHook') < names.index('LoggerHook')
-    assert (hooks['CheckpointHook'].interval, hooks['CheckpointHook'].by_epoch) == (4, True)
+    assert (hooks['SafeCheckpointHook'].interval, hooks['SafeCheckpointHook'].by_epoch) == (4, True)
     assert model.head.temperature == 1.0
     assert tuple(model.head.loss_weights) == (1 / 2, 1 / 4, 1 / 8, 1 / 8)
     assert model.data_preprocessor.montage.sheets_per_level(128) == (128, 32, 8, 4)

@@ -2,11 +2,16 @@
 
     python tools/train.py configs/mcl_r50_100e.py
     python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=my/images
+    python tools/train.py CONFIG --resume
+
+SIGTERM, SIGUSR1 or Ctrl-C: a pre-training run saves a checkpoint after the current update and exits with
+code 75; started again with --resume it ends as if it had not been stopped. Exit code 1: an error.
 
 A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse
+import glob
 import os
 import os.path as osp
 import subprocess
@@ -71,10 +76,16 @@ def load_config(args: argparse.Namespace) -> Config:
                 f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if cfg.load_from and not osp.isfile(cfg.load_from):
+    if args.resume == 'auto':
+        # A job that is requeued calls its first start the same; that may be from load_from.
+        cfg.resume = bool(glob.glob(osp.join(glob.escape(cfg.work_dir), '*.pth')))
+        if cfg.resume:
+            cfg.load_from = None
+        else:
+            print_log(f'Nothing to resume in {cfg.work_dir}: starting from the beginning.', 'current')
+    elif args.resume:
+        cfg.resume, cfg.load_from = True, args.resume
+        if not osp.isfile(cfg.load_from):
             raise FileNotFoundError(f'no checkpoint to resume from at {cfg.load_from}')
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg)
@@ -118,7 +129,10 @@ def main() -> None:
         check_start(runner)
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
-    runner.train()
+    try:
+        runner.train()
+    except FloatingPointError as error:
+        sys.exit(f'{type(error).__name__}: {error}')
 
 
 if __name__ == '__main__':

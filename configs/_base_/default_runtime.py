@@ -3,10 +3,12 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=4, max_keep_ckpts=3),
+    checkpoint=dict(type='SafeCheckpointHook', interval=4, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     bad_images=dict(type='BadImagesHook', max_share=0.01),
     monitor=dict(type='MonitorHook'),
+    exact_resume=dict(type='ExactResumeHook'),
+    nonfinite=dict(type='NonFiniteHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

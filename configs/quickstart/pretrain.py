@@ -24,7 +24,7 @@ multi_view.transforms = [view_pipeline_q, view_pipeline_k]
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,
-    sampler=dict(type='InfiniteSampler'),
+    sampler=dict(infinite=True),
     dataset=dict(
         data_root='work_dirs/quickstart/scenes/unlabelled',
         pipeline=[

@@ -1,5 +1,6 @@
 from .loading import BadImageError, LoadAnyImage, read_image
 from .montage import Montage, MontageTransform
+from .seeded_sampler import SeededIndex, SeededSampler, seed_generators
 from .unlabelled_images import UnlabelledImages
 from .worker_seed import seed_worker
 
@@ -8,7 +9,10 @@ __all__ = [
     'LoadAnyImage',
     'Montage',
     'MontageTransform',
+    'SeededIndex',
+    'SeededSampler',
     'UnlabelledImages',
     'read_image',
+    'seed_generators',
     'seed_worker',
 ]

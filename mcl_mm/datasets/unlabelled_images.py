@@ -11,6 +11,7 @@ from mmpretrain.datasets import CustomDataset
 from mcl_mm.registry import DATASETS
 
 from .loading import BadImageError, read_image
+from .seeded_sampler import SeededIndex
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -90,6 +91,12 @@ class UnlabelledImages(CustomDataset):
                 f'no image in {where}: looked for {", ".join(sorted(self.extensions))}'
             )
         return data_list
+
+    def __getitem__(self, idx: int) -> dict:
+        """One sample. With a :class:`SeededIndex` its random numbers are those of that seed."""
+        if isinstance(idx, SeededIndex):
+            idx.seed_generators()
+        return super().__getitem__(int(idx))
 
     def prepare_data(self, idx: int) -> dict:
         """Run the pipeline on one image, or on another if that one cannot be used.

@@ -1,4 +1,6 @@
-"""Random numbers of the data workers."""
+"""What a data worker does first."""
+
+import os
 
 from mcl_mm.registry import FUNCTIONS
 
@@ -11,6 +13,10 @@ def seed_worker(worker_id: int) -> None:
     MMEngine's default, which this displaces, seeds them again, alike in every epoch for workers that
     are started anew.
 
+    Ctrl-C, and some schedulers, signal a whole process group: the run, which then finishes its
+    iteration and saves, but also the workers that it needs for this. So a worker leaves the group.
+
     Args:
         worker_id (int): Not used.
     """
+    os.setpgid(0, 0)

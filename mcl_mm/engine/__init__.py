@@ -1,20 +1,29 @@
 from .bad_images_hook import BadImagesHook, TooManyBadImagesError
+from .checkpoint_hook import AtomicBackend, SafeCheckpointHook, find_intact_checkpoint
+from .exact_resume import ExactResumeHook, ResumableEpochLoop
 from .level_log_processor import LevelLogProcessor
 from .monitor_hook import MonitorHook, effective_rank
+from .nonfinite_hook import NonFiniteHook
 from .precise_bn_hook import PreciseBNHook
 from .start_check import check_start
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 
 __all__ = [
+    'AtomicBackend',
     'BadImagesHook',
+    'ExactResumeHook',
     'LevelLogProcessor',
     'MonitorHook',
+    'NonFiniteHook',
     'PreciseBNHook',
+    'ResumableEpochLoop',
+    'SafeCheckpointHook',
     'TargetUpdateHook',
     'TooManyBadImagesError',
     'TransferHook',
     'check_start',
     'cosine_momentum',
     'effective_rank',
+    'find_intact_checkpoint',
 ]

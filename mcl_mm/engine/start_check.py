@@ -4,16 +4,18 @@ import logging
 import os
 
 from mmengine.dataset import InfiniteSampler, default_collate
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mcl_mm.models import MCL
 from mcl_mm.transfer import check_load, diagnose, read_checkpoint
 
+from .checkpoint_hook import find_intact_checkpoint
+from .exact_resume import batches_done
 from .transfer_hook import TransferHook
 
 
@@ -85,7 +87,11 @@ def check_batches(loader: DataLoader, model: MCL) -> None:
 
 def check_resume(runner: Runner, model: nn.Module) -> None:
     """Refuse to resume from a file that is not a whole checkpoint of this model."""
-    path = runner._load_from or find_latest_checkpoint(runner.work_dir)
+    if runner._load_from is None:
+        found = [find_intact_checkpoint(runner.work_dir) if is_main_process() else None]
+        broadcast_object_list(found)
+        runner._load_from = found[0]
+    path = runner._load_from
     if path is None:  # nothing there yet: the run starts from the beginning
         return
     checkpoint = read_checkpoint(path)
@@ -95,6 +101,7 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
         )
+    batches_done(runner, checkpoint['meta'])
 
 
 def check_load_from(runner: Runner, model: nn.Module) -> None:

@@ -39,7 +39,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='SeededSampler'),
     collate_fn=dict(type='default_collate'),
     worker_init_fn=dict(type='mcl_mm.seed_worker'),
     dataset=dict(

@@ -40,4 +40,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=100)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=100)

@@ -1,0 +1,109 @@
+"""The order of the samples, and random numbers that depend on nothing but the place in it."""
+
+import itertools
+import random
+from collections.abc import Iterator, Sized
+from math import ceil
+from typing import Optional
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from mcl_mm.registry import DATA_SAMPLERS
+
+
+class SeededIndex(int):
+    """The index of a sample, with the seed of the random numbers that make the sample.
+
+    Args:
+        index (int): The index.
+        seed (tuple[int]): Arguments of :func:`seed_generators`.
+    """
+
+    def __new__(cls, index: int, seed: tuple[int, ...]) -> 'SeededIndex':
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __getnewargs__(self) -> tuple:  # it is sent to the workers
+        return int(self), self.seed
+
+    def seed_generators(self) -> None:
+        """Make the random numbers that follow those of this sample."""
+        seed_generators(*self.seed)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(Sampler):
+    """Shuffles every epoch anew and can begin anywhere, for one process or many.
+
+    MMEngine's ``DefaultSampler`` and ``InfiniteSampler`` in one, with two things added: it can leave
+    out samples that a resumed run has seen, without loading them, and its indices carry a seed each,
+    made from the run's seed, the epoch and the place in it. So the random numbers of a sample do not
+    depend on which worker serves it, nor on what that worker served before.
+
+    Args:
+        dataset (Sized): The data set. To make use of the seeds it calls
+            :meth:`SeededIndex.seed_generators` on the index that it is asked for.
+        seed (int, optional): The same on all processes. Defaults to None, drawn at random.
+        shuffle (bool): Defaults to True.
+        infinite (bool): Go on with the next epoch by itself, as iteration-based training needs.
+            Defaults to False.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        seed: Optional[int] = None,
+        shuffle: bool = True,
+        infinite: bool = False,
+    ) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.seed = sync_random_seed() if seed is None else seed
+        self.shuffle = shuffle
+        self.infinite = infinite
+        self.epoch = 0
+        self.skipped = 0
+
+    def __len__(self) -> int:
+        """Samples of this process in an epoch: if need be, some images are repeated to fill it."""
+        return ceil(self.size / self.world_size)
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        epochs, begin = divmod(self.skipped, len(self))
+        self.skipped = 0
+        for epoch in itertools.count(self.epoch + epochs):
+            yield from itertools.islice(self._samples(epoch), begin, None)
+            if not self.infinite:
+                return
+            begin = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iterator begins in."""
+        self.epoch = epoch
+
+    def skip(self, num_samples: int) -> None:
+        """Let the next iterator leave out this process's first ``num_samples`` samples."""
+        self.skipped = num_samples
+
+    def _samples(self, epoch: int) -> Iterator[SeededIndex]:
+        order = np.arange(self.size)
+        if self.shuffle:
+            np.random.default_rng((self.seed, epoch)).shuffle(order)
+        for draw in range(self.rank, len(self) * self.world_size, self.world_size):
+            yield SeededIndex(order[draw % self.size], (self.seed, epoch, draw))
+
+
+def seed_generators(*key: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators, the last on all devices.
+
+    Args:
+        *key (int): Non-negative numbers. Different ones, however close, give unrelated streams.
+    """
+    words = np.random.SeedSequence(key).generate_state(10)
+    random.seed(words[:4].tobytes())
+    np.random.seed(words[4:8])
+    torch.manual_seed(int(words[8:].view(np.uint64)[0]))
