@@ -82,7 +82,9 @@ def load_config(args: argparse.Namespace) -> Config:
         if cfg.resume:
             cfg.load_from = None
         else:
-            print_log(f'Nothing to resume in {cfg.work_dir}: starting from the beginning.', 'current')
+            print_log(
+                f'Nothing to resume in {cfg.work_dir}: starting from the beginning.', 'current'
+            )
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume
         if not osp.isfile(cfg.load_from):
