@@ -7,7 +7,6 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import tiny_datasets
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
@@ -16,6 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+import tiny_datasets
 from conftest import ROOT, TINY
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import fit_to_detector, to_mmdet

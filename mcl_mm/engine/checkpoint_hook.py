@@ -152,10 +152,9 @@ class SafeCheckpointHook(CheckpointHook):
     ) -> None:
         can_resume = not inside_epoch or isinstance(runner.train_loop, ResumableEpochLoop)
         if can_resume and (self.due or self.stopping):
-            if not self.by_epoch:
-                step = iters
-            else:
-                step = f'{epochs}_iter_{iters}' if inside_epoch else epochs
+            step = epochs if self.by_epoch else iters
+            if self.by_epoch and inside_epoch:
+                step = f'{epochs}_iter_{iters}'
             runner.logger.info(f'Saving checkpoint after {iters} iterations')
             self._save_checkpoint_with_step(runner, step, dict(epoch=epochs, iter=iters))
             self.due = False
@@ -172,7 +171,7 @@ class SafeCheckpointHook(CheckpointHook):
         kept = [*(old for old in self.keep_ckpt_ids if old != step), step]
         if self.max_keep_ckpts > 0:
             # With those to be removed: if the run is killed before that, resuming does it.
-            runner.message_hub.update_info('keep_ckpt_ids', kept)
+            runner.message_hub.update_info('keep_ckpt_ids', list(kept))
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -231,10 +230,8 @@ def find_intact_checkpoint(work_dir: str) -> Optional[str]:
     found = [path for folder in folders for path in glob.glob(f'{glob.escape(folder)}/*.pth')]
     candidates = sorted(filter(progress, found), key=progress, reverse=True)
     if newest:  # what is beyond it was left by another run
-        older = [
-            path for path in candidates if progress(newest) and progress(path) < progress(newest)
-        ]
-        candidates = [newest, *older]
+        last = progress(newest) or (0, 0)
+        candidates = [newest, *(c for c in candidates if progress(c) <= last and c != newest)]
     for path in candidates:
         reason = damage(path)
         if reason is None:

@@ -13,11 +13,14 @@ from conftest import draw_images
 from tiny_runs import Interrupted, curves, difference, final_state, start, write_config
 
 
-@pytest.fixture(autouse=True)
-def _signals():
+@pytest.fixture(autouse=True, scope='module')
+def _fast_and_tidy():
+    """Configs are logged and saved as they are, not prettily; signal handlers are put back."""
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     handlers = [signal.getsignal(number) for number in numbers]
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+        yield
     for number, handler in zip(numbers, handlers):
         signal.signal(number, handler)
 

@@ -1,0 +1,193 @@
+"""Checkpoints are whole or not there; the last good one survives whatever happens to the next."""
+
+import errno
+import os
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+from mmengine.logging import MessageHub
+
+from mcl_mm.engine import AtomicBackend, SafeCheckpointHook, find_intact_checkpoint
+from mcl_mm.engine.checkpoint_hook import damage, progress
+
+
+class TinyRunner:
+    """As much of a Runner as saving needs: the checkpoint holds the iteration, and saves as MMEngine's."""
+
+    def __init__(self, work_dir, max_iters=100):
+        self.work_dir = str(work_dir)
+        self.max_iters, self.max_epochs = max_iters, 1
+        self.iter = self.epoch = 0
+        self.logger = Mock()
+        self.message_hub = MessageHub(f'hub{id(self)}')
+        self.optim_wrapper = SimpleNamespace(should_update=lambda: True)
+        self.train_loop = None
+
+    def save_checkpoint(self, out_dir, name, *_, meta, backend_args, **__):
+        from mmengine.runner import save_checkpoint
+
+        content = dict(meta=meta, state_dict=dict(w=torch.full((1000,), float(meta['iter']))))
+        save_checkpoint(content, os.path.join(out_dir, name), backend_args=backend_args)
+
+
+def run(hook, runner, iterations):
+    hook.before_train(runner)
+    for _ in range(iterations):
+        hook.after_train_iter(runner, runner.iter)
+        runner.iter += 1
+    hook.after_train(runner)
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def make_hook(**kwargs):
+    return SafeCheckpointHook(by_epoch=False, interval=2, max_keep_ckpts=2, **kwargs)
+
+
+def test_keeps_the_newest(tmp_path):
+    run(make_hook(), TinyRunner(tmp_path), 9)
+    assert files(tmp_path) == ['iter_6.pth', 'iter_8.pth', 'last_checkpoint']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_8.pth')
+    assert torch.load(tmp_path / 'iter_8.pth')['meta']['iter'] == 8
+
+
+def fail_from(monkeypatch, first, step):
+    """Every call number >= ``first`` of ``os.<step>`` ends like on a full disk."""
+    calls, real = [], getattr(os, step)
+
+    def failing(*arguments, **kwargs):
+        calls.append(arguments)
+        if len(calls) >= first:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(*arguments, **kwargs)
+
+    monkeypatch.setattr(os, step, failing)
+
+
+@pytest.mark.parametrize('step', ['fsync', 'replace'])
+def test_full_disk_keeps_the_last_good_ones_and_goes_on(tmp_path, monkeypatch, step):
+    """Not one old file is given up for a new one that cannot be written."""
+    runner = TinyRunner(tmp_path)
+    hook = make_hook()
+    hook.before_train(runner)
+    for runner.iter in range(8):
+        if runner.iter == 4:  # two are there, with their last_checkpoint
+            fail_from(monkeypatch, 1, step)
+        hook.after_train_iter(runner, runner.iter)
+    assert files(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'last_checkpoint']
+    assert find_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_4.pth')
+    messages = [call.args[0] for call in runner.logger.error.call_args_list]
+    assert len(messages) == 2
+    assert all('No space left on device' in message for message in messages)
+    assert all(str(tmp_path / 'iter_4.pth') in message for message in messages)
+    monkeypatch.undo()  # there is room again
+    runner.iter = 9
+    hook.after_train_iter(runner, 9)
+    assert files(tmp_path) == ['iter_10.pth', 'iter_4.pth', 'last_checkpoint']
+
+
+def test_full_disk_at_the_end_is_an_error(tmp_path, monkeypatch):
+    runner = TinyRunner(tmp_path, max_iters=4)
+    hook = make_hook()
+    hook.before_train(runner)
+    for runner.iter in range(3):
+        hook.after_train_iter(runner, runner.iter)
+    fail_from(monkeypatch, 1, 'fsync')
+    runner.iter = 3
+    with pytest.raises(OSError, match=r'iter_4.pth could not be written .*iter_2\.pth'):
+        hook.after_train_iter(runner, 3)
+    assert files(tmp_path) == ['iter_2.pth', 'last_checkpoint']
+
+
+def test_killed_before_old_ones_were_removed(tmp_path, monkeypatch):
+    """The list in the checkpoint names the surplus file; resuming removes it."""
+    runner = TinyRunner(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicBackend, 'remove', Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(make_hook(), runner, 6)
+    assert len(list(tmp_path.glob('*.pth'))) == 3
+    (tmp_path / 'iter_7.pth.tmp').write_bytes(b'unfinished')
+    make_hook().before_train(runner)
+    assert files(tmp_path) == ['iter_4.pth', 'iter_6.pth', 'last_checkpoint']
+
+
+def test_file_that_reads_back_wrong_is_not_taken(tmp_path, monkeypatch):
+    backend = get_file_backend(str(tmp_path), backend_args=dict(backend='mcl_mm.atomic'))
+    assert isinstance(backend, AtomicBackend)
+    backend.put(b'good', tmp_path / 'file')
+    real = os.fsync
+
+    def lose_a_byte(descriptor):
+        real(descriptor)
+        if os.fstat(descriptor).st_size == 6:
+            os.truncate(tmp_path / 'file.tmp', 5)
+
+    monkeypatch.setattr(os, 'fsync', lose_a_byte)
+    with pytest.raises(OSError, match='reads back other than it was written'):
+        backend.put(b'better', tmp_path / 'file')
+    assert (tmp_path / 'file').read_bytes() == b'good'
+    assert files(tmp_path) == ['file']
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # inside the weights
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize('spoil', [cut, flip, empty, os.remove])
+def test_damaged_newest_is_skipped_in_words(tmp_path, spoil, capsys, monkeypatch):
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    said = []
+    monkeypatch.setattr(logger, 'handlers', [])
+    monkeypatch.setattr(logger, 'log', lambda level, text: said.append(text))
+    run(make_hook(), TinyRunner(tmp_path), 4)
+    assert find_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_4.pth')
+    torch.save(dict(w=torch.full((1000,), 3.0)), tmp_path / 'iter_4.pth')
+    assert damage(tmp_path / 'iter_4.pth') is None
+    spoil(tmp_path / 'iter_4.pth')
+    assert find_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
+    assert any('Skipping the checkpoint' in text and 'iter_4.pth' in text for text in said)
+    spoil(tmp_path / 'iter_2.pth')
+    with pytest.raises(ValueError, match='none of the . checkpoint'):
+        find_intact_checkpoint(str(tmp_path))
+
+
+def test_nothing_to_resume(tmp_path):
+    assert find_intact_checkpoint(str(tmp_path)) is None
+
+
+def test_left_over_from_another_run_is_not_taken(tmp_path):
+    run(make_hook(), TinyRunner(tmp_path), 4)
+    torch.save({}, tmp_path / 'iter_900.pth')
+    assert find_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_4.pth')
+
+
+def test_moved_work_dir(tmp_path):
+    (tmp_path / 'old').mkdir()
+    run(make_hook(), TinyRunner(tmp_path / 'old'), 4)
+    os.rename(tmp_path / 'old', tmp_path / 'new')
+    newest = find_intact_checkpoint(str(tmp_path / 'new'))
+    assert newest == str(tmp_path / 'new/iter_4.pth')
+
+
+def test_order_of_names():
+    names = ['epoch_2.pth', 'epoch_2_iter_7.pth', 'epoch_2_iter_11.pth', 'epoch_10.pth']
+    assert sorted(reversed(names), key=progress) == names
+    assert progress('best_coco_bbox_mAP_epoch_3.pth') is None
