@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Optional
 
@@ -14,6 +16,7 @@ from mmengine.hooks import Hook
 from mcl_mm.registry import HOOKS
 
 ROOT = Path(__file__).parents[1]
+REAL_TIME = time.time
 
 # What the two shipped recipes need to be tiny. 26 images, 4 a batch: 6 iterations an epoch.
 CONFIG = """
@@ -76,7 +79,7 @@ class FaultHook(Hook):
     Args:
         at (int): The iteration.
         what (str): ``'raise'`` an error in place of the step, send a signal, by its name, to the
-            process, or make a weight ``'nan'``.
+            process, make a weight ``'nan'``, or, from then on, turn the ``'clock'`` a day back and forth.
         rank (int): Defaults to 0.
     """
 
@@ -85,6 +88,9 @@ class FaultHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Let it happen."""
+        if self.what == 'clock' and runner.iter >= self.at:
+            time.time = lambda: REAL_TIME() + random.choice((-86400, 86400))
+            return
         if (runner.iter, runner.rank) != (self.at, self.rank):
             return
         if self.what == 'raise':
