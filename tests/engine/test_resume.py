@@ -14,13 +14,11 @@ from tiny_runs import Interrupted, curves, difference, final_state, start, write
 
 
 @pytest.fixture(autouse=True, scope='module')
-def _fast_and_tidy():
-    """Configs are logged and saved as they are, not prettily; signal handlers are put back."""
+def _signals():
+    """Handlers are put back."""
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     handlers = [signal.getsignal(number) for number in numbers]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
-        yield
+    yield
     for number, handler in zip(numbers, handlers):
         signal.signal(number, handler)
 
