@@ -135,6 +135,13 @@ def main() -> None:
         runner.train()
     except FloatingPointError as error:
         sys.exit(f'{type(error).__name__}: {error}')
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        sys.exit(
+            f'RuntimeError: {error} If the machine ran out of memory, lower '
+            'train_dataloader.num_workers. Go on from the last checkpoint with --resume.'
+        )
 
 
 if __name__ == '__main__':

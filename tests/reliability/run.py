@@ -229,7 +229,7 @@ def lost_worker(bench: Bench, times: int) -> Iterator[None]:
             raise LostError('hangs without its worker') from None
         if code != 1:
             raise LostError(f'exit code {code} instead of 1')
-        expect(Path(f'{work_dir}.log').read_text(), 'DataLoader worker')
+        expect(Path(f'{work_dir}.log').read_text(), 'Go on from the last checkpoint')
         bench.run(work_dir)
         bench.check(work_dir)
         yield
