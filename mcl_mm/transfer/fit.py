@@ -11,6 +11,8 @@ from torch import Tensor, nn
 LEVEL = re.compile(
     r'neck\.(?:\d+\.)?(lateral_convs|fpn_convs|downsample_convs|pafpn_convs)\.(\d+)\.(.+)'
 )
+# Of Swin and ConvNeXt: a norm for each map they give.
+MAP_NORM = re.compile(r'backbone\.norm\d\.(weight|bias)')
 BOX_CONVS = 'roi_head.bbox_head.shared_convs.'
 # What a detector can be given; what is neither backbone nor neck belongs to the heads.
 PARTS = ('backbone', 'neck', 'box_head')
@@ -50,7 +52,8 @@ def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str
     of our P5 for an extra level P6. Levels are moved to where the laterals read the same stage of the
     backbone, and left out where the detector has none. The convs of the box head go to every stage
     of a Cascade R-CNN that has the place. An FPN that is the first of several necks is found there.
-    All other names, and all names of a file that has everything the detector has, stay as they are.
+    The norm of a map that the detector's backbone does not give is left out. All other names, and all
+    names of a file that has everything the detector has, stay as they are.
 
     Args:
         state_dict (dict[str, Tensor]): An export, or weights of another detector.
@@ -85,7 +88,7 @@ def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str
             )
             stages = [key for key in own if stage_name.fullmatch(key)]
             fitted.update(dict.fromkeys(stages or [name], value))
-        else:
+        elif name in own or not MAP_NORM.fullmatch(name):
             fitted[name] = value
     return fitted
 

@@ -1,0 +1,184 @@
+"""Changes to a config, written as a config that a person would write."""
+
+import re
+import textwrap
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Optional
+
+from mmengine.config import Config
+
+WIDTH = 100
+ABSENT = object()
+
+
+class Code(str):
+    """An expression, written into a config as it is."""
+
+
+class Change(NamedTuple):
+    """One setting in which a config differs from its base.
+
+    Attributes:
+        path (str): Where, such as ``'model.backbone.norm_eval'`` or, in a list,
+            ``'model.neck.0.norm_cfg'``.
+        value (Any): The setting: what a config can hold, or :class:`Code`.
+        reason (str): Why, in words.
+    """
+
+    path: str
+    value: Any
+    reason: str
+
+
+class ChildConfig(NamedTuple):
+    """A config that inherits from another and changes some of its settings.
+
+    Attributes:
+        base (str): The other config: an absolute path, or a name such as ``'mmdet::...'``.
+        held (Config): What is in it.
+        changes (list[Change]): The changes, in the order they are to be written in.
+    """
+
+    base: str
+    held: Config
+    changes: list[Change]
+
+    def load(self) -> Config:
+        """What MMEngine makes of it."""
+        return Config.fromstring(self.text(), '.py')
+
+    def reasons(self) -> list[str]:
+        """The changes in words, those of one reason together, each an item of a list."""
+        settings = {}
+        for change in self.changes:
+            value = as_code(change.value)
+            short = f'{change.path}={value}' if len(value) <= 50 else change.path
+            settings.setdefault(change.reason, []).append(short)
+        return [f'- {", ".join(alike(changed))}: {reason}' for reason, changed in settings.items()]
+
+    def text(self, comment: Iterable[str] = (), base: Optional[str] = None) -> str:
+        """The config as Python code.
+
+        Args:
+            comment (Iterable[str]): Paragraphs for the top of the file. Those that begin with ``- ``
+                are wrapped as items of a list; indented ones stay as they are. Defaults to none.
+            base (str, optional): Another way to write ``base``, such as a relative path. Defaults to
+                None.
+        """
+        held, tree = dict(self.held.items()), {}
+        for change in self.changes:
+            *parents, last = change.path.split('.')
+            node, old = tree, held
+            for key in parents:
+                node, old = node.setdefault(key, {}), item(old, key)
+            node[last] = replacing(item(old, last), change.value)
+        lines = [*comment_lines(comment), f'_base_ = {(base or self.base)!r}', '']
+        for key, settings in tree.items():
+            value = merged(settings, item(held, key), f'_base_.{key}')
+            lines.append(f'{key} = {as_code(value, WIDTH, len(key) + 3)}')
+        return '\n'.join(lines) + '\n'
+
+
+def alike(settings: list[str]) -> list[str]:
+    """Settings that differ by a number only, as one with ``*`` for the number."""
+    starred = [re.sub(r'\.\d+\.', '.*.', setting) for setting in settings]
+    return list(
+        dict.fromkeys(
+            star if starred.count(star) > 1 else setting for star, setting in zip(starred, settings)
+        )
+    )
+
+
+def item(parent: Any, key: str) -> Any:
+    """What is under ``key`` in a dict or list of a config, or ``ABSENT``."""
+    if isinstance(parent, (list, tuple)):
+        return parent[int(key)]
+    return parent.get(key, ABSENT) if isinstance(parent, dict) else ABSENT
+
+
+def replacing(old: Any, new: Any) -> Any:
+    """``new`` such that nothing of ``old``, with which MMEngine merges it, stays."""
+    return new if merges_cleanly(old, new) else dict(_delete_=True, **new)
+
+
+def merges_cleanly(old: Any, new: Any) -> bool:
+    """Whether MMEngine, merging ``new`` into ``old``, comes to ``new``: other than dicts replace."""
+    if not isinstance(new, dict) or old is ABSENT:
+        return True
+    return (
+        isinstance(old, dict)
+        and set(old) <= set(new)
+        and all(merges_cleanly(old[key], new[key]) for key in old)
+    )
+
+
+def merged(new: Any, old: Any, path: str) -> Any:
+    """Settings of list items as a new list: MMEngine merges dicts, but replaces lists."""
+    if type(new) is not dict:
+        return new
+    if isinstance(old, (list, tuple)):
+        return [
+            ItemOfBase(f'{path}[{number}]', new.get(str(number), {})) for number in range(len(old))
+        ]
+    return {key: merged(value, item(old, key), f'{path}.{key}') for key, value in new.items()}
+
+
+class ItemOfBase(dict):
+    """An item of a list in the base, with some settings replaced."""
+
+    def __init__(self, path: str, settings: dict) -> None:
+        super().__init__(settings)
+        self.path = path
+        for value in self.values():  # replaced, not merged
+            if isinstance(value, dict):
+                value.pop('_delete_', None)
+
+
+def comment_lines(paragraphs: Iterable[str]) -> list[str]:
+    """Paragraphs as comment lines."""
+    lines = []
+    for paragraph in paragraphs:
+        if paragraph.startswith(' ') or not paragraph:
+            lines.append(f'# {paragraph}'.rstrip())
+            continue
+        indent = '  ' if paragraph.startswith('- ') else ''
+        lines += textwrap.wrap(
+            paragraph,
+            WIDTH,
+            initial_indent='# ',
+            subsequent_indent=f'# {indent}',
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def as_code(value: Any, width: float = float('inf'), before: int = 0) -> str:
+    """A value of a config as Python code.
+
+    Args:
+        value (Any): The value.
+        width (float): Columns from the indentation of the line the value begins on. A value that
+            needs more is broken into lines. Defaults to infinity.
+        before (int): How many of them are taken by other text. Defaults to 0.
+    """
+    if isinstance(value, dict):
+        named = all(isinstance(key, str) and key.isidentifier() for key in value)
+        opening, closing = ('dict(', ')') if named else ('{', '}')
+        entries = [(f'{key}=' if named else f'{key!r}: ', entry) for key, entry in value.items()]
+        if isinstance(value, ItemOfBase):
+            if not value:
+                return value.path
+            entries.insert(0, ('', Code(value.path)))
+    elif isinstance(value, (list, tuple)):
+        opening, closing = '[]' if isinstance(value, list) else '()'
+        entries = [('', entry) for entry in value]
+    else:
+        return value if isinstance(value, Code) else repr(value)
+    line = ', '.join(name + as_code(entry) for name, entry in entries)
+    comma = ',' * (isinstance(value, tuple) and len(value) == 1)
+    line = f'{opening}{line}{comma}{closing}'
+    if before + len(line) <= width:
+        return line
+    lines = [f'{name}{as_code(entry, width - 4, len(name) + 1)},' for name, entry in entries]
+    return '\n'.join([opening, textwrap.indent('\n'.join(lines), '    '), closing])

@@ -1,0 +1,505 @@
+"""Adapted detectors: nothing of the weights is lost, and nothing changes without a reason."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+
+from conftest import ROOT
+from mcl_mm.registry import MODELS
+from mcl_mm.transfer import check_load, to_mmdet
+from mcl_mm.transfer.adapt import (
+    NoPyramidError,
+    build,
+    carried,
+    check_fit,
+    finetune_changes,
+    load_detector,
+    pretrain_changes,
+)
+from mcl_mm.transfer.child_config import Change, ChildConfig, as_code
+from mcl_mm.transfer.fit import fit_to_detector
+
+RECIPE = str(ROOT / 'configs/mcl_r50_100e.py')
+SYNC_BN = dict(type='SyncBN', requires_grad=True)
+
+# The same networks, narrow: tests are about names and shapes.
+RESNET = 'backbone=dict(stem_channels=8, base_channels=8)'
+FPN = 'neck=dict(in_channels=[32, 64, 128, 256])'
+NARROW = f'{RESNET}, {FPN}'
+DETR = (
+    f'{RESNET}, neck=dict(in_channels=[64, 128, 256]), '
+    'encoder=dict(num_layers=1), decoder=dict(num_layers=1)'
+)
+SWIN = (
+    'backbone=dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8]), '
+    'neck=dict(in_channels=[16, 32, 64, 128])'
+)
+PIXEL_DECODER = 'panoptic_head=dict(in_channels=[32, 64, 128, 256])'
+
+# Detector, its narrow version, the lowest level of its FPN (None: no FPN), its box heads with convs.
+DETECTORS = {
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco': (NARROW, 2, 1),
+    'mask_rcnn/mask-rcnn_r101_fpn_1x_coco': (NARROW, 2, 1),
+    'mask_rcnn/mask-rcnn_x101-64x4d_fpn_1x_coco': (
+        f'backbone=dict(depth=50, groups=2, base_width=4, stem_channels=8, base_channels=8), {FPN}',
+        2,
+        1,
+    ),
+    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco': (NARROW, 2, 3),
+    'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco': (NARROW, 2, 1),
+    'gn/mask-rcnn_r50_fpn_gn-all_2x_coco': (
+        'backbone=dict(stem_channels=32, base_channels=32), '
+        'neck=dict(in_channels=[128, 256, 512, 1024])',
+        2,
+        1,
+    ),
+    'libra_rcnn/libra-faster-rcnn_r50_fpn_1x_coco': (RESNET, 2, 1),
+    'double_heads/dh-faster-rcnn_r50_fpn_1x_coco': (NARROW, 2, 0),
+    'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco': (SWIN, 2, 1),
+    'convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco': (
+        'backbone=dict(arch=dict(_delete_=True, depths=[1, 1, 1, 1], channels=[8, 16, 32, 64])), '
+        'neck=dict(in_channels=[8, 16, 32, 64])',
+        2,
+        1,
+    ),
+    'retinanet/retinanet_r50_fpn_1x_coco': (NARROW, 3, 0),
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco': (NARROW, 3, 0),
+    'atss/atss_r50_fpn_1x_coco': (NARROW, 3, 0),
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco': (DETR, None, 0),
+    'dino/dino-4scale_r50_8xb2-12e_coco': (DETR, None, 0),
+    'mask2former/mask2former_r50_8xb2-lsj-50e_coco': (f'{RESNET}, {PIXEL_DECODER}', None, 0),
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco': ('', None, 0),
+}
+
+
+class Pair:
+    """A detector's config, and the two that are made for it."""
+
+    def __init__(self, base, names=None):
+        self.base = str(base)
+        self.detector = load_detector(self.base)
+        self.finetune = ChildConfig(
+            self.base, self.detector, finetune_changes(self.detector, 'weights.pth', names)
+        )
+        self.adapted = self.finetune.load()
+        recipe = Config.fromfile(RECIPE)
+        self.pretrain = ChildConfig(RECIPE, recipe, pretrain_changes(self.adapted, recipe))
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory):
+    """Make a pair for a detector of MMDetection in its narrow version, once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            narrow = DETECTORS[name][0]
+            if name.startswith('libra'):
+                narrow += (
+                    ', neck=[dict(_base_.model.neck[0], in_channels=[32, 64, 128, 256]), '
+                    '_base_.model.neck[1]]'
+                )
+            path = tmp_path_factory.mktemp('detector') / 'detector.py'
+            path.write_text(f"_base_ = 'mmdet::{name}.py'\nmodel = dict({narrow})\n")
+            made[name] = Pair(path)
+        return made[name]
+
+    return make
+
+
+def make_config(tmp_path, text, name='detector'):
+    path = tmp_path / f'{name}.py'
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_export_of_the_pretraining_model_fills_the_detector(pair, name):
+    """All of backbone and pyramid is used, and both networks compute the same maps with it."""
+    _, lowest, heads = DETECTORS[name]
+    configs = pair(name)
+    ours = build(configs.pretrain.load().model, 'mcl_mm')
+    generator = torch.Generator().manual_seed(0)
+    for key, value in ours.state_dict().items():
+        if value.is_floating_point():  # far from any initialisation, statistics of BN included
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.1 + 0.01 * ('var' in key))
+    theirs = build(configs.adapted.model, 'mmdet')
+    weights = fit_to_detector(to_mmdet(ours.state_dict()), theirs)
+    loaded = set(check_load(theirs, weights).loaded)
+    own = set(theirs.state_dict())
+    assert {key for key in own if key.startswith('backbone.')} <= loaded
+
+    _load_checkpoint_to_model(theirs, dict(state_dict=weights))
+    ours.eval()
+    theirs.eval()
+    image = torch.randn(1, 3, 64, 96, generator=generator)
+    with torch.no_grad():
+        stages = {m.shape[-1]: m for m in ours.backbone(image)}
+        for found in theirs.backbone(image):
+            torch.testing.assert_close(found, stages[found.shape[-1]], rtol=0, atol=0)
+        if lowest is not None:
+            pyramid = (
+                theirs.neck[0] if isinstance(theirs.neck, torch.nn.Sequential) else theirs.neck
+            )
+            maps = pyramid(theirs.backbone(image))
+            expected = ours.extract_feat(image)[lowest - 2 :]
+            for found, wanted in zip(maps, expected, strict=False):
+                torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    convs = {key for key in own if '.shared_convs.' in key}
+    assert convs <= loaded
+    assert len({key.split('.shared_convs.')[0] for key in convs}) == heads
+
+
+def leaves(config, path=''):
+    """Every setting of a config, keyed by its path."""
+    if isinstance(config, dict) and config:
+        items = config.items()
+    elif isinstance(config, (list, tuple)) and any(isinstance(e, dict) for e in config):
+        items = enumerate(config)
+    else:
+        return {path: config}
+    return {
+        key: leaf
+        for name, value in items
+        for key, leaf in leaves(value, f'{path}.{name}' if path else str(name)).items()
+    }
+
+
+def covered(path, changed):
+    return any(f'{leaf}.'.startswith(f'{path}.') for leaf in changed)
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+@pytest.mark.parametrize('aim', ['finetune', 'pretrain'])
+def test_every_reason_is_of_a_change_and_every_change_has_a_reason(pair, name, aim):
+    config = getattr(pair(name), aim)
+    before, after = leaves(config.held.to_dict()), leaves(config.load().to_dict())
+    changed = {
+        key for key in before.keys() | after.keys() if before.get(key, pair) != after.get(key, pair)
+    }
+    paths = [change.path for change in config.changes]
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        assert covered(path, changed), path
+    for leaf in changed:
+        assert any(
+            f'{leaf}.'.startswith(f'{path}.') or path.startswith(f'{leaf}.') for path in paths
+        ), leaf
+    assert all(change.reason.endswith('.') for change in config.changes)
+    words = '\n'.join(config.reasons())
+    assert all(change.reason in words for change in config.changes)
+
+
+@pytest.mark.parametrize('aim', ['finetune', 'pretrain'])
+def test_written_configs_are_formatted(pair, tmp_path, aim):
+    for number, name in enumerate(DETECTORS):
+        config = getattr(pair(name), aim)
+        (tmp_path / f'{number}.py').write_text(config.text(['Words.', *config.reasons()]))
+    command = [sys.executable, '-m', 'ruff', 'format', '--isolated', '--diff', '--line-length=100']
+    process = subprocess.run(
+        [*command, '--config=format.quote-style="single"', tmp_path], text=True, capture_output=True
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_two_stage_detector(pair):
+    model = pair('faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco').adapted.model
+    assert model.backbone.norm_cfg == SYNC_BN
+    assert (model.backbone.frozen_stages, model.backbone.norm_eval) == (-1, False)
+    assert (model.backbone.style, model.backbone.init_cfg) == ('pytorch', None)
+    assert model.neck.norm_cfg == SYNC_BN
+    assert model.roi_head.bbox_head.type == 'Shared4Conv1FCBBoxHead'
+    assert model.roi_head.bbox_head.norm_cfg == SYNC_BN
+    assert model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    assert model.data_preprocessor.std == [58.395, 57.12, 57.375]
+    assert model.data_preprocessor.bgr_to_rgb is True
+
+
+def test_each_stage_of_a_cascade_keeps_its_own_settings(pair):
+    configs = pair('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco')
+    before = configs.detector.model.roi_head.bbox_head
+    after = configs.adapted.model.roi_head.bbox_head
+    for old, new in zip(before, after, strict=True):
+        assert new == dict(old, type='Shared4Conv1FCBBoxHead', norm_cfg=SYNC_BN)
+    assert len({tuple(new.bbox_coder.target_stds) for new in after}) == 3
+
+
+def test_detr_keeps_its_learning_rates_and_its_neck(pair):
+    configs = pair('deformable_detr/deformable-detr_r50_16xb2-50e_coco')
+    assert configs.adapted.optim_wrapper == configs.detector.optim_wrapper
+    assert configs.adapted.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
+    assert configs.adapted.model.neck == configs.detector.model.neck
+    assert (
+        configs.adapted.model.backbone.norm_eval,
+        configs.detector.model.backbone.norm_eval,
+    ) == (
+        False,
+        True,
+    )
+    assert 'backbone alone' in carried(configs.adapted)
+    assert 'ChannelMapper' in carried(configs.adapted)
+
+
+def test_group_norm_stays(pair):
+    """A detector without batch norm is pre-trained without: its norms are not replaced."""
+    configs = pair('gn/mask-rcnn_r50_fpn_gn-all_2x_coco')
+    model = configs.pretrain.load().model
+    norms = [m for m in build(model, 'mcl_mm').modules() if 'BatchNorm' in type(m).__name__]
+    # The predictors of the head are not carried.
+    assert {type(m).__name__ for m in norms} <= {'BatchNorm1d'}
+    assert configs.adapted.model.neck.norm_cfg.type == 'GN'
+    assert configs.adapted.model.roi_head.bbox_head.norm_cfg.type == 'GN'
+
+
+@pytest.mark.parametrize(
+    ('name', 'sentences'),
+    [
+        ('retinanet/retinanet_r50_fpn_1x_coco',
+         ['begins at P3: P2 of the weights has no place', 'above P5 start at random',
+          'The head starts at random']),
+        ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ['box head of each of 3 stages']),
+        ('double_heads/dh-faster-rcnn_r50_fpn_1x_coco', ['has no place for convs']),
+        ('mask2former/mask2former_r50_8xb2-lsj-50e_coco', ['no neck', 'starts at random']),
+    ],
+)  # fmt: skip
+def test_what_is_carried_in_words(pair, name, sentences):
+    for sentence in sentences:
+        assert sentence in carried(pair(name).adapted)
+
+
+def test_users_hooks_imports_classes_and_data_stay(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "custom_imports = dict(imports='json.tool', allow_failed_imports=True)\n"
+        "custom_hooks = [dict(type='EMAHook', momentum=0.01)]\n"
+        "load_from = 'coco.pth'\n"
+        "train_dataloader = dict(batch_size=7, dataset=dict(metainfo=dict(classes=('a', 'b'))))\n"
+        'model = dict(bbox_head=dict(num_classes=2))\n',
+    )
+    configs = Pair(base)
+    adapted = configs.adapted
+    assert adapted.custom_imports == dict(
+        imports=['json.tool', 'mcl_mm'], allow_failed_imports=True
+    )
+    assert adapted.custom_hooks == [
+        dict(type='EMAHook', momentum=0.01),
+        dict(type='mcl_mm.TransferHook'),
+    ]
+    assert adapted.train_dataloader == configs.detector.train_dataloader
+    assert adapted.model.bbox_head == configs.detector.model.bbox_head
+    assert adapted.load_from == 'weights.pth'
+    assert any('instead of coco.pth' in reason for reason in configs.finetune.reasons())
+    # Adapting what is adapted changes the weights only.
+    (tmp_path / 'adapted.py').write_text(configs.finetune.text())
+    again = finetune_changes(load_detector(str(tmp_path / 'adapted.py')), 'other.pth')
+    assert [(change.path, change.value) for change in again] == [('load_from', 'other.pth')]
+
+
+def test_settings_that_are_defaults_count(tmp_path):
+    """MMDetection's ResNet has norm_eval=True where a config says nothing."""
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "model = dict(backbone=dict(_delete_=True, type='ResNet', depth=18), "
+        'neck=dict(in_channels=[64, 128, 256, 512]))\n',
+    )
+    configs = Pair(base)
+    assert configs.adapted.model.backbone == dict(
+        type='ResNet', depth=18, norm_cfg=SYNC_BN, norm_eval=False
+    )
+    assert configs.pretrain.load().model.backbone.norm_eval is False
+
+
+def test_other_settings_of_batch_norm_stay(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "model = dict(backbone=dict(norm_cfg=dict(type='BN', eps=1e-3, requires_grad=False)))\n",
+    )
+    configs = Pair(base)
+    assert configs.adapted.model.backbone.norm_cfg == dict(SYNC_BN, eps=1e-3)
+    assert configs.pretrain.load().model.backbone.norm_cfg == dict(
+        type='BN', requires_grad=True, eps=1e-3
+    )
+
+
+def test_box_head_is_as_wide_as_the_pyramid(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        'model = dict(neck=dict(out_channels=32), rpn_head=dict(in_channels=32), roi_head=dict('
+        'bbox_roi_extractor=dict(out_channels=32), bbox_head=dict(in_channels=32)))\n',
+    )
+    configs = Pair(base)
+    assert configs.adapted.model.roi_head.bbox_head.conv_out_channels == 32
+    weights = to_mmdet(build(configs.pretrain.load().model, 'mcl_mm').state_dict())
+    assert weights['roi_head.bbox_head.shared_convs.3.conv.weight'].shape == (32, 32, 3, 3)
+    report = check_fit(configs.adapted, weights)
+    assert not report.unexpected
+    assert not report.mismatched
+
+
+def test_backbone_that_gives_three_of_its_stages(tmp_path):
+    """Swin has a norm for each map it gives: pre-training has one more than the detector."""
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "model = dict(backbone=dict(_delete_=True, type='SwinTransformer', embed_dims=16, "
+        'depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], out_indices=(1, 2, 3)), '
+        'neck=dict(in_channels=[32, 64, 128], start_level=0))\n',
+    )
+    configs = Pair(base)
+    weights = to_mmdet(build(configs.pretrain.load().model, 'mcl_mm').state_dict())
+    report = check_fit(configs.adapted, weights)
+    assert not [name for name in report.missing if name.startswith(('backbone.', 'neck.lateral'))]
+    assert 'begins at P3' in carried(configs.adapted)
+
+
+@pytest.mark.parametrize(
+    ('names', 'norm', 'head'),
+    [
+        (['backbone.conv1.weight'], None, 'Shared2FCBBoxHead'),
+        (['backbone.conv1.weight', 'neck.lateral_convs.0.conv.bias'], None, 'Shared2FCBBoxHead'),
+        (['backbone.conv1.weight', 'neck.lateral_convs.0.bn.weight'], SYNC_BN, 'Shared2FCBBoxHead'),
+        (['neck.lateral_convs.0.bn.weight', 'roi_head.bbox_head.shared_convs.0.bn.weight'], SYNC_BN,
+         'Shared4Conv1FCBBoxHead'),
+    ],
+)  # fmt: skip
+def test_only_what_the_weights_have_changes_the_detector(pair, names, norm, head):
+    detector = pair('mask_rcnn/mask-rcnn_r50_fpn_1x_coco').detector
+    adapted = ChildConfig(
+        pair('mask_rcnn/mask-rcnn_r50_fpn_1x_coco').base,
+        detector,
+        finetune_changes(detector, 'weights.pth', names),
+    ).load()
+    assert adapted.model.neck.get('norm_cfg') == norm
+    assert adapted.model.roi_head.bbox_head.type == head
+
+
+def test_batch_norm_in_the_weights_replaces_group_norm(pair):
+    """Nothing of the replaced norm stays behind: MMEngine would merge them."""
+    detector = pair('gn/mask-rcnn_r50_fpn_gn-all_2x_coco').detector
+    names = [
+        f'{part}.0.bn.weight' for part in ('neck.lateral_convs', 'roi_head.bbox_head.shared_convs')
+    ]
+    changes = finetune_changes(detector, 'weights.pth', names)
+    model = (
+        ChildConfig(pair('gn/mask-rcnn_r50_fpn_gn-all_2x_coco').base, detector, changes)
+        .load()
+        .model
+    )
+    assert model.neck.norm_cfg == SYNC_BN
+    assert model.roi_head.bbox_head.norm_cfg == SYNC_BN
+
+
+def test_transformers_are_trained_by_adamw(pair):
+    """No decay of norms, biases and tables of positions; the rate falls to zero; no stochastic depth."""
+    from mmengine.optim import build_optim_wrapper
+
+    cfg = pair('swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco').pretrain.load()
+    init_default_scope('mcl_mm')
+    model = MODELS.build(cfg.model)
+    settings = dict(cfg.optim_wrapper, type='OptimWrapper')
+    settings.pop('loss_scale')
+    optimizer = build_optim_wrapper(model, settings).optimizer
+    assert type(optimizer) is torch.optim.AdamW
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for p in group['params']:
+            spared = p.dim() == 1 or 'position' in names[id(p)]
+            assert group['weight_decay'] == (0 if spared else 0.1), names[id(p)]
+            assert group['lr'] == 2.4e-3
+    assert cfg.model.backbone.drop_path_rate == 0
+    assert cfg.param_scheduler[1].eta_min == 0
+    assert cfg.param_scheduler[1].T_max == 100
+
+
+def test_resnets_are_trained_as_published(pair):
+    recipe = Config.fromfile(RECIPE)
+    for name in ('mask_rcnn/mask-rcnn_r101_fpn_1x_coco', 'retinanet/retinanet_r50_fpn_1x_coco'):
+        cfg = pair(name).pretrain.load()
+        assert cfg.optim_wrapper == recipe.optim_wrapper
+        assert cfg.param_scheduler == recipe.param_scheduler
+        assert cfg.model.backbone.init_cfg == recipe.model.backbone.init_cfg
+
+
+def test_backbones_without_pyramid_are_refused(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        'model = dict(backbone=dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)))\n',
+    )
+    with pytest.raises(
+        NoPyramidError, match=r'mmdet\.ResNet .*\[4, 8, 16, 16\], .* 4, 8, 16 and 32'
+    ):
+        Pair(base)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('x = 1\n', 'describes no detector: it has no model.backbone'),
+        (f'_base_ = {RECIPE!r}\n', 'is a config of pre-training'),
+        ('raise RuntimeError("nothing_like_this")\n', 'cannot be opened as a config: .*nothing_like_this'),
+        ('model = dict(\n', 'cannot be opened as a config'),
+        ("model = dict(type='RetinaNet', backbone=dict(type='Unheard'))\n",
+         'no Unheard is registered: list its module under custom_imports'),
+        ("_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+         'model = dict(backbone=dict(depth=77))\n', 'mmdet.ResNet cannot be built: .*77'),
+    ],
+)  # fmt: skip
+def test_bad_configs_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        Pair(make_config(tmp_path, text))
+
+
+def test_lazy_config_is_told_what_to_do(tmp_path):
+    make_config(tmp_path, 'model = dict(backbone=dict())\n', 'parent')
+    base = make_config(
+        tmp_path,
+        'from mmengine.config import read_base\nwith read_base():\n    from .parent import *\n',
+        'lazy',
+    )
+    with pytest.raises(ValueError, match=r'read_base\(\) has to be written out'):
+        load_detector(str(base))
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        dict(a=1, b=[1.5, 'x', None, (1,), ()], c=dict(d=True)),
+        {'not.a.name': dict(decay_mult=0.0), 'b': {}},
+        [dict(name='a' * 60, other='b' * 60, third=[dict(deep='c' * 90)])],
+    ],
+)
+@pytest.mark.parametrize('width', [float('inf'), 100, 20])
+def test_values_are_written_as_they_are(value, width):
+    assert eval(as_code(value, width)) == value
+
+
+def test_changes_inside_lists_keep_the_other_items(tmp_path):
+    base = make_config(
+        tmp_path, 'a = [dict(b=1, c=dict(d=1)), dict(b=2), 3]\nlong = dict(x=dict(y=1))\n'
+    )
+    child = ChildConfig(
+        str(base),
+        Config.fromfile(base),
+        [
+            Change('a.0.c', dict(e=2), 'one.'),
+            Change('long.x', dict(z=2), 'one.'),
+            Change('new.deep.key', 1, 'two.'),
+        ],
+    )
+    assert child.load().to_dict() == dict(
+        a=[dict(b=1, c=dict(e=2)), dict(b=2), 3], long=dict(x=dict(z=2)), new=dict(deep=dict(key=1))
+    )
+    assert child.reasons() == [
+        '- a.0.c=dict(e=2), long.x=dict(z=2): one.',
+        '- new.deep.key=1: two.',
+    ]
