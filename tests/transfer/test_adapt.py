@@ -11,7 +11,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from conftest import ROOT
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer import check_load, to_mmdet
+from mcl_mm.transfer import check_load, diagnose, to_mmdet
 from mcl_mm.transfer.adapt import (
     NoPyramidError,
     build,
@@ -22,7 +22,7 @@ from mcl_mm.transfer.adapt import (
     pretrain_changes,
 )
 from mcl_mm.transfer.child_config import Change, ChildConfig, as_code
-from mcl_mm.transfer.fit import fit_to_detector
+from mcl_mm.transfer.fit import PARTS, fit_to_detector
 
 RECIPE = str(ROOT / 'configs/mcl_r50_100e.py')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
@@ -74,6 +74,14 @@ DETECTORS = {
     'dino/dino-4scale_r50_8xb2-12e_coco': (DETR, None, 0),
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco': (f'{RESNET}, {PIXEL_DECODER}', None, 0),
     'rtmdet/rtmdet_tiny_8xb32-300e_coco': ('', None, 0),
+}
+
+
+# What the doctor may find in an adapted config: schedules are the user's, and other box heads.
+LEFT_ALONE = {'lr-not-scaled', 'lr-far', 'no-warmup', 'no-decay', 'few-epochs'}
+OTHER_HEADS = {
+    'double_heads/dh-faster-rcnn_r50_fpn_1x_coco': {'no-box-convs', 'bn-small-batch'},
+    'gn/mask-rcnn_r50_fpn_gn-all_2x_coco': {'norm-eval'},  # there is no batch norm to keep still
 }
 
 
@@ -133,6 +141,12 @@ def test_export_of_the_pretraining_model_fills_the_detector(pair, name):
     loaded = set(check_load(theirs, weights).loaded)
     own = set(theirs.state_dict())
     assert {key for key in own if key.startswith('backbone.')} <= loaded
+
+    diagnosis = diagnose(
+        theirs, dict(state_dict=to_mmdet(ours.state_dict())), configs.adapted, PARTS, processes=8
+    )
+    assert not diagnosis.errors
+    assert {trap.id for trap in diagnosis.traps} <= LEFT_ALONE | OTHER_HEADS.get(name, set())
 
     _load_checkpoint_to_model(theirs, dict(state_dict=weights))
     ours.eval()
