@@ -26,6 +26,8 @@ SYNC_BN = dict(type='SyncBN', requires_grad=True)
 BOX_HEADS = ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead')
 BOX_CONVS = 'roi_head.bbox_head.shared_convs.'
 LATERALS = 'neck.lateral_convs.'
+# Arguments by which a backbone starts from a file of its own.
+SOURCES = ('init_cfg', 'pretrained')
 HOOK = dict(type='mcl_mm.TransferHook')
 # Detectors' own packages, which need no custom_imports in a pre-training config.
 KNOWN_PACKAGES = ('mmdet', 'mmpretrain')
@@ -151,12 +153,13 @@ def backbone_learns(cfg: Config) -> Iterator[Change]:
             'pytorch',
             'caffe strides in another conv of a block than the network in pre-training does.',
         )
-    if backbone.get('init_cfg') is not None:
-        yield Change(
-            'model.backbone.init_cfg',
-            None,
-            'load_from fills the whole backbone. Nothing else has to be fetched for it.',
-        )
+    for name in SOURCES:
+        if backbone.get(name) is not None:
+            yield Change(
+                f'model.backbone.{name}',
+                None,
+                'load_from fills the whole backbone. Nothing else has to be fetched for it.',
+            )
 
 
 def pyramid_is_as_trained(cfg: Config, names: Optional[Collection[str]]) -> Iterator[Change]:
@@ -204,6 +207,8 @@ def box_heads_have_convs(cfg: Config, names: Optional[Collection[str]]) -> Itera
             yield Change(
                 f'{path}.norm_cfg', norm, 'in the weights a norm follows each of these convs.'
             )
+        if argument(head, 'conv_cfg', scope):
+            yield Change(f'{path}.conv_cfg', None, 'the convs of the projector are plain ones.')
         if argument(head, 'conv_out_channels', scope) != neck.out_channels:
             yield Change(
                 f'{path}.conv_out_channels',
@@ -258,9 +263,9 @@ def backbone_is_the_detectors(cfg: Config, settings: dict, backbone: nn.Module) 
         settings['init_cfg'] = Code('_base_.model.backbone.init_cfg')
         reason += ", initialised as the recipe's"
     yield Change('model.backbone', settings, f'{reason}.')
-    package = type(backbone).__module__.split('.')[0]
-    if package not in KNOWN_PACKAGES and imports_of(cfg):
-        yield Change('custom_imports.imports', imports_of(cfg), f'for {type(backbone).__name__}.')
+    imports = [module for module in imports_of(cfg) if module != 'mcl_mm']
+    if imports and type(backbone).__module__.split('.')[0] not in KNOWN_PACKAGES:
+        yield Change('custom_imports.imports', imports, f'for {type(backbone).__name__}.')
 
 
 def neck_is_the_detectors(cfg: Config, channels: list[int], recipe: Config) -> Iterator[Change]:
@@ -274,9 +279,11 @@ def neck_is_the_detectors(cfg: Config, channels: list[int], recipe: Config) -> I
         yield Change(
             'model.neck.out_channels', pyramid.out_channels, "the width of the detector's pyramid."
         )
-    norm = argument(pyramid, 'norm_cfg', scope_of(cfg))
-    if not is_norm(norm, synchronised(norm)) or not is_batch_norm(norm):
-        yield Change('model.neck.norm_cfg', dict(norm), "the norm of the detector's pyramid.")
+    norm = dict(argument(pyramid, 'norm_cfg', scope_of(cfg)))
+    if is_batch_norm(norm):
+        norm['type'] = 'BN'
+    if not set(norm.items()) <= set(dict(SYNC_BN, type='BN').items()):
+        yield Change('model.neck.norm_cfg', norm, "the norm of the detector's pyramid.")
 
 
 def optimiser_suits(cfg: Config, backbone: nn.Module, recipe: Config) -> Iterator[Change]:
@@ -455,7 +462,7 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
     settings['type'] = (
         settings['type'] if '.' in settings['type'] else f'{scope}.{settings["type"]}'
     )
-    for name in ('init_cfg', 'frozen_stages'):  # the defaults: nothing frozen
+    for name in (*SOURCES, 'frozen_stages'):  # the default freezes nothing
         settings.pop(name, None)
     if is_batch_norm(settings.get('norm_cfg')):
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')

@@ -343,6 +343,46 @@ def test_other_settings_of_batch_norm_stay(tmp_path):
     )
 
 
+def test_other_settings_of_the_pyramids_norm_stay(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "model = dict(neck=dict(norm_cfg=dict(type='BN', momentum=0.03), act_cfg=dict(type='ReLU')))\n",
+    )
+    configs = Pair(base)
+    assert configs.adapted.model.neck.norm_cfg == dict(SYNC_BN, momentum=0.03)
+    assert configs.adapted.model.neck.act_cfg is None
+    neck = build(configs.pretrain.load().model.neck, 'mcl_mm')
+    assert type(neck.fpn.fpn_convs[0].bn) is torch.nn.BatchNorm2d
+    assert neck.fpn.fpn_convs[0].bn.momentum == 0.03
+
+
+def test_own_backbone_comes_along(tmp_path, monkeypatch):
+    """A class of the user's own, in MMDetection's registry, is imported by both configs."""
+    (tmp_path / 'my_backbones.py').write_text(
+        'from mmdet.models import ResNet\n'
+        'from mmdet.registry import MODELS\n'
+        '@MODELS.register_module(force=True)\n'
+        'class MyResNet(ResNet):\n'
+        '    pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "custom_imports = dict(imports=['my_backbones'])\n"
+        "model = dict(backbone=dict(type='MyResNet', base_channels=8, stem_channels=8, init_cfg=None,\n"
+        "                           pretrained='torchvision://resnet50'),\n"
+        '             neck=dict(in_channels=[32, 64, 128, 256]))\n',
+    )
+    configs = Pair(base)
+    assert configs.adapted.custom_imports.imports == ['my_backbones', 'mcl_mm']
+    assert configs.adapted.model.backbone.pretrained is None
+    pretrain = configs.pretrain.load()
+    assert pretrain.custom_imports.imports == ['my_backbones']
+    assert type(build(pretrain.model, 'mcl_mm').backbone).__name__ == 'MyResNet'
+
+
 def test_box_head_is_as_wide_as_the_pyramid(tmp_path):
     base = make_config(
         tmp_path,
@@ -453,6 +493,22 @@ def test_backbones_without_pyramid_are_refused(tmp_path):
         NoPyramidError, match=r'mmdet\.ResNet .*\[4, 8, 16, 16\], .* 4, 8, 16 and 32'
     ):
         Pair(base)
+
+
+def test_weight_standardisation_stays_in_the_backbone(tmp_path):
+    """Pyramid and box head compute what they were trained for: plain convs."""
+    ws = "dict(type='ConvWS')"
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        f'model = dict(backbone=dict(conv_cfg={ws}), neck=dict(conv_cfg={ws}), '
+        f'roi_head=dict(bbox_head=dict(conv_cfg={ws})))\n',
+    )
+    configs = Pair(base)
+    assert configs.adapted.model.backbone.conv_cfg == dict(type='ConvWS')
+    assert configs.adapted.model.neck.conv_cfg is None
+    assert configs.adapted.model.roi_head.bbox_head.conv_cfg is None
+    assert configs.pretrain.load().model.backbone.conv_cfg == dict(type='ConvWS')
 
 
 @pytest.mark.parametrize(
