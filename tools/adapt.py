@@ -76,7 +76,7 @@ def adapt(config: str, weights: Optional[str], out_dir: Optional[str]) -> None:
         check_fit(whole.load(), to_mmdet(build(pretrain.load().model, 'mcl_mm').state_dict()))
     except NoPyramidError as error:
         if not weights:
-            raise
+            raise NoPyramidError(f'{error}. Without --weights there is nothing to carry') from error
         print(f'No config for pre-training: {error}.')
     else:
         last_checkpoint = f'work_dirs/{pretrain_path.stem}/epoch_{recipe.train_cfg.max_epochs}.pth'

@@ -466,7 +466,7 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
         settings.pop(name, None)
     if is_batch_norm(settings.get('norm_cfg')):
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
-    side = 64
+    side = 128  # deformable convs need maps of 3x3
     backbone = build(settings, scope)
     seen = maps_of(backbone, side)
     if strides(seen, side) == [4, 8, 16, 32]:
@@ -531,10 +531,10 @@ def carried(cfg: Config, names: Optional[Collection[str]] = None) -> str:
     if not offered(names, LATERALS):
         return 'The weights hold a backbone and no pyramid: FPN and heads start at random.'
     text = 'The weights fill the backbone and the laterals and outputs of the FPN.'
-    lowest = min(cfg.model.backbone.get('out_indices') or (0,)) + pyramid.get('start_level', 0)
-    if lowest:
+    lowest = 4 - (len(pyramid.in_channels) - pyramid.get('start_level', 0))
+    if lowest > 0:
         below = ' and '.join(f'P{level}' for level in range(2, 2 + lowest))
-        text += f' This FPN begins at P{2 + lowest}: {below} of the weights has no place.'
+        text += f' This FPN begins at P{2 + lowest}, without a place for {below} of the weights.'
     if pyramid.get('add_extra_convs') and pyramid.num_outs > 4 - lowest:
         text += ' Its levels above P5 start at random.'
     heads = box_heads_of(cfg)

@@ -274,7 +274,7 @@ def test_group_norm_stays(pair):
     ('name', 'sentences'),
     [
         ('retinanet/retinanet_r50_fpn_1x_coco',
-         ['begins at P3: P2 of the weights has no place', 'above P5 start at random',
+         ['begins at P3, without a place for P2', 'above P5 start at random',
           'The head starts at random']),
         ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ['box head of each of 3 stages']),
         ('double_heads/dh-faster-rcnn_r50_fpn_1x_coco', ['has no place for convs']),
@@ -399,17 +399,35 @@ def test_box_head_is_as_wide_as_the_pyramid(tmp_path):
     assert not report.mismatched
 
 
-def test_backbone_that_gives_three_of_its_stages(tmp_path):
-    """Swin has a norm for each map it gives: pre-training has one more than the detector."""
+@pytest.mark.parametrize(
+    ('backbone', 'channels', 'indices'),
+    [
+        # Swin has a norm for each map it gives: pre-training has one more than the detector.
+        (
+            "'SwinTransformer', embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], "
+            'out_indices=(1, 2, 3)',
+            [32, 64, 128],
+            (0, 1, 2, 3),
+        ),
+        # The stem counts as one here.
+        (
+            "'CSPNeXt', deepen_factor=0.2, widen_factor=0.125, out_indices=(2, 3, 4)",
+            [32, 64, 128],
+            (1, 2, 3, 4),
+        ),
+    ],
+)
+def test_backbone_that_gives_three_of_its_stages(tmp_path, backbone, channels, indices):
     base = make_config(
         tmp_path,
         "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
-        "model = dict(backbone=dict(_delete_=True, type='SwinTransformer', embed_dims=16, "
-        'depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], out_indices=(1, 2, 3)), '
-        'neck=dict(in_channels=[32, 64, 128], start_level=0))\n',
+        f'model = dict(backbone=dict(_delete_=True, type={backbone}), '
+        f'neck=dict(in_channels={channels}, start_level=0))\n',
     )
     configs = Pair(base)
-    weights = to_mmdet(build(configs.pretrain.load().model, 'mcl_mm').state_dict())
+    pretrain = configs.pretrain.load()
+    assert pretrain.model.backbone.out_indices == indices
+    weights = to_mmdet(build(pretrain.model, 'mcl_mm').state_dict())
     report = check_fit(configs.adapted, weights)
     assert not [name for name in report.missing if name.startswith(('backbone.', 'neck.lateral'))]
     assert 'begins at P3' in carried(configs.adapted)
