@@ -1,0 +1,90 @@
+# RetinaNet at a size for two CPU cores, on blood cells: 205 + 87 images in PASCAL VOC's format.
+# python tools/train.py configs/quickstart/retinanet_bccd.py --cfg-options load_from=EXPORT.pth
+# A CPU, minutes. BCCD in data/bccd; a network shaped like that of pretrain.py.
+_base_ = '../transfer/retinanet_r50_fpn_mcl_1x_coco.py'
+
+# One's own data in this format: these two lines.
+data_root = 'data/bccd/'
+classes = ('RBC', 'WBC', 'Platelets')
+
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    backbone=dict(depth=18, stem_channels=32, base_channels=32, norm_cfg=norm_cfg),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, norm_cfg=norm_cfg),
+    bbox_head=dict(
+        num_classes=len(classes),
+        in_channels=64,
+        stacked_convs=2,
+        feat_channels=64,
+        anchor_generator=dict(octave_base_scale=2),
+    ),
+)
+
+scale = (256, 192)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+dataset = dict(
+    _delete_=True,
+    type='XMLDataset',
+    data_root=data_root,
+    metainfo=dict(classes=classes),
+    data_prefix=dict(sub_data_root=''),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(
+        **dataset,
+        ann_file='ImageSets/Main/train.txt',
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(
+        **dataset,
+        ann_file='ImageSets/Main/val.txt',
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type='VOCMetric', metric='mAP', eval_mode='area')
+test_evaluator = val_evaluator
+
+epochs = 12
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=epochs,
+        by_epoch=True,
+        begin=0,
+        end=epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=epochs, val_interval=epochs)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1))

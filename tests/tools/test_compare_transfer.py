@@ -1,0 +1,147 @@
+"""Comparing starts: real runs at a tiny size, and the arithmetic of the table."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from compare_transfer import headline, last_evaluation, main, starts_with_room, table
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from conftest import ROOT
+from mcl_mm.transfer import to_mmdet
+from tiny_datasets import write_voc
+
+RETINANET = ROOT / 'configs/quickstart/retinanet_bccd.py'
+MASK_RCNN = ROOT / 'configs/quickstart/finetune.py'
+
+
+@pytest.fixture(scope='module')
+def export(tmp_path_factory):
+    """An export of the quickstart's network with random weights."""
+    from mcl_mm.registry import MODELS
+
+    model = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py').model
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        weights = to_mmdet(MODELS.build(model).state_dict())
+    path = tmp_path_factory.mktemp('export') / 'export.pth'
+    torch.save(dict(state_dict=weights), path)
+    return path
+
+
+def test_starts_are_those_that_differ_for_the_detector(export, capsys):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        starts = starts_with_room(Config.fromfile(MASK_RCNN), export)
+        assert list(starts) == ['random', 'backbone', '+neck', '+box_head']
+        assert starts['+neck'] == ('backbone', 'neck')
+        assert not capsys.readouterr().out
+        assert list(starts_with_room(Config.fromfile(RETINANET), export)) == [
+            'random',
+            'backbone',
+            '+neck',
+        ]
+        assert 'left out: +box_head' in capsys.readouterr().out
+        assert list(starts_with_room(Config.fromfile(RETINANET), export, ['+neck'])) == ['+neck']
+
+
+def test_table_holds_mean_and_sample_deviation():
+    results = {
+        'random': [{'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_s': 9}, {'coco/bbox_mAP': 0.3}],
+        '+neck': [{'coco/bbox_mAP': 0.5}, {'coco/bbox_mAP': 0.5}],
+    }
+    lines = table(results).splitlines()
+    assert lines[0].split() == ['start', 'coco/bbox_mAP']
+    assert lines[1].split() == ['random', '0.200', '±', '0.141']
+    assert lines[2].split() == ['+neck', '0.500', '±', '0.000']
+    one = {start: runs[:1] for start, runs in results.items()}
+    assert table(one).splitlines()[1].split() == ['random', '0.100']
+
+
+@pytest.mark.parametrize(
+    ('names', 'chosen'),
+    [
+        (['coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_s', 'coco/segm_mAP'],
+         ['coco/bbox_mAP', 'coco/segm_mAP']),
+        (['pascal_voc/mAP', 'pascal_voc/AP50'], ['pascal_voc/mAP', 'pascal_voc/AP50']),
+        (['lvis/bbox_AP', 'lvis/bbox_AP50', 'lvis/bbox_APr'], ['lvis/bbox_AP', 'lvis/bbox_AP50']),
+        (['coco_panoptic/PQ', 'coco_panoptic/SQ'], ['coco_panoptic/PQ']),
+        (['own/score'], ['own/score']),
+    ],
+)  # fmt: skip
+def test_headline_metrics(names, chosen):
+    assert headline(names) == chosen
+
+
+def test_the_last_evaluation_counts():
+    scalars = [
+        dict(step=1, loss=2.0, **{'a/b': 7}),
+        {'step': 1, 'coco/bbox_mAP': 0.1, 'data_time': 1.0},
+        dict(step=2, loss=1.0),
+        {'step': 2, 'coco/bbox_mAP': 0.2, 'time': 1.0},
+    ]
+    assert last_evaluation(scalars) == {'coco/bbox_mAP': 0.2}
+    with pytest.raises(RuntimeError, match='nothing was evaluated'):
+        last_evaluation(scalars[:1])
+
+
+def compare(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['tools/compare_transfer.py', *map(str, arguments)])
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        main()
+
+
+def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
+    write_voc(tmp_path / 'voc')
+    root = tmp_path / 'voc/VOC2007/'
+    options = [f'{d}.dataset.data_root={root}' for d in ('train_dataloader', 'val_dataloader')]
+    options += [
+        'train_dataloader.dataset.ann_file=ImageSets/Main/trainval.txt',
+        'val_dataloader.dataset.ann_file=ImageSets/Main/test.txt',
+        'train_dataloader.dataset.metainfo.classes=(aeroplane,bicycle,bird)',
+        'val_dataloader.dataset.metainfo.classes=(aeroplane,bicycle,bird)',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'default_hooks.logger.interval=1',
+    ]
+    arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--work-dir',
+                 tmp_path / 'out', '--cfg-options', *options]  # fmt: skip
+    compare(monkeypatch, *arguments)
+    report = json.loads((tmp_path / 'out/comparison.json').read_text())
+    assert list(report['results']) == ['random', '+neck']
+    assert all('pascal_voc/mAP' in run for runs in report['results'].values() for run in runs)
+    assert cv2.imread(str(tmp_path / 'out/comparison.png')).std() > 5
+    logs = {
+        start: (tmp_path / f'out/{start}-0/train.log').read_text() for start in ('random', 'neck')
+    }
+    assert 'Load checkpoint from' not in logs['random']
+    assert re.search(r'neck\.lateral_convs +\d+ +0 ', logs['neck'])
+    assert 'finished earlier' not in capsys.readouterr().out
+
+    before = (tmp_path / 'out/neck-0/train.log').stat().st_mtime_ns
+    compare(monkeypatch, *arguments)
+    assert capsys.readouterr().out.count('finished earlier') == 2
+    assert (tmp_path / 'out/neck-0/train.log').stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ('weights', 'options', 'message'),
+    [
+        ('/nowhere.pth', [], 'FileNotFoundError: no checkpoint at'),
+        ('export', ['--seeds', '0'], 'ValueError: --seeds must be at least 1'),
+        ('export', ['--cfg-options', 'model.neck.out_channels=32'], 'ValueError: .*another shape'),
+    ],
+)
+def test_bad_input(export, tmp_path, monkeypatch, weights, options, message):
+    path = export if weights == 'export' else Path(weights)
+    with pytest.raises(SystemExit) as error:
+        compare(monkeypatch, RETINANET, path, '--work-dir', tmp_path, *options)
+    assert re.match(message, str(error.value.code), re.DOTALL)
