@@ -7,7 +7,7 @@ small rules.
 
 import inspect
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
 
 import torch
@@ -18,13 +18,12 @@ from torch import nn
 
 from .check import LoadReport, check_load
 from .child_config import Change, Code, as_code
-from .fit import fit_to_detector
+from .fit import BOX_CONVS, PARTS, carry
 
 BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
 # Classes whose shared convs are those of the projector.
 BOX_HEADS = ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead')
-BOX_CONVS = 'roi_head.bbox_head.shared_convs.'
 LATERALS = 'neck.lateral_convs.'
 # Arguments by which a backbone starts from a file of its own.
 SOURCES = ('init_cfg', 'pretrained')
@@ -236,13 +235,16 @@ def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:
     yield Change('load_from', load_from, f'the weights: a file of tools/export.py{before}.')
     hooks = cfg.get('custom_hooks') or []
     if HOOK['type'] not in [hook.get('type') for hook in hooks]:
-        kept = '*_base_.custom_hooks, ' if hooks else ''
-        yield Change(
-            'custom_hooks',
-            Code(f'[{kept}{as_code(HOOK)}]'),
+        parts = parts_of(cfg)
+        hook = HOOK if parts == PARTS else dict(HOOK, parts=parts)
+        reason = (
             'TransferHook brings each level of the pyramid and each stage of the head its weights, '
-            'prints what is used of them, and stops a run that would use less than it should.',
+            'prints what is used of them, and stops a run that would use less than it should.'
         )
+        if parts != PARTS:
+            reason += ' Layers of another neck may have the names of an FPN: they get nothing.'
+        kept = '*_base_.custom_hooks, ' if hooks else ''
+        yield Change('custom_hooks', Code(f'[{kept}{as_code(hook)}]'), reason)
     imports = imports_of(cfg)
     if 'mcl_mm' not in imports:
         yield Change('custom_imports.imports', [*imports, 'mcl_mm'], 'for TransferHook.')
@@ -397,6 +399,11 @@ def box_heads_of(cfg: Config) -> list[tuple[str, ConfigDict]]:
     else:
         heads = [(path, heads)] if heads else []
     return [(where, head) for where, head in heads if head.type.split('.')[-1] in BOX_HEADS]
+
+
+def parts_of(cfg: Config) -> Sequence[str]:
+    """What a detector is given of the weights: without an FPN, the backbone alone."""
+    return PARTS if pyramid_of(cfg)[1] else ('backbone',)
 
 
 def imports_of(cfg: Config) -> list[str]:
@@ -562,4 +569,4 @@ def check_fit(cfg: Config, state_dict: dict[str, torch.Tensor]) -> LoadReport:
         ValueError: They belong to another backbone or pyramid; it says where they differ.
     """
     model = build(cfg.model, scope_of(cfg))
-    return check_load(model, fit_to_detector(state_dict, model))
+    return check_load(model, carry(state_dict, model, parts_of(cfg)))

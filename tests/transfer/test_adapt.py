@@ -142,8 +142,10 @@ def test_export_of_the_pretraining_model_fills_the_detector(pair, name):
     own = set(theirs.state_dict())
     assert {key for key in own if key.startswith('backbone.')} <= loaded
 
+    parts = configs.adapted.custom_hooks[-1].get('parts', PARTS)
+    assert set(parts) == ({'backbone'} if lowest is None else set(PARTS))
     diagnosis = diagnose(
-        theirs, dict(state_dict=to_mmdet(ours.state_dict())), configs.adapted, PARTS, processes=8
+        theirs, dict(state_dict=to_mmdet(ours.state_dict())), configs.adapted, parts, processes=8
     )
     assert not diagnosis.errors
     assert {trap.id for trap in diagnosis.traps} <= LEFT_ALONE | OTHER_HEADS.get(name, set())
@@ -268,6 +270,24 @@ def test_group_norm_stays(pair):
     assert {type(m).__name__ for m in norms} <= {'BatchNorm1d'}
     assert configs.adapted.model.neck.norm_cfg.type == 'GN'
     assert configs.adapted.model.roi_head.bbox_head.norm_cfg.type == 'GN'
+
+
+def test_neck_of_another_kind_gets_nothing(tmp_path):
+    """HRFPN has convs of the names and shapes of an FPN's, which are to be used otherwise."""
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        "model = dict(neck=dict(_delete_=True, type='HRFPN', in_channels=[256, 512, 1024, 2048], "
+        'out_channels=256))\n',
+    )
+    configs = Pair(base)
+    weights = to_mmdet(build(configs.pretrain.load().model, 'mcl_mm').state_dict())
+    assert weights['neck.fpn_convs.0.conv.weight'].shape == (256, 256, 3, 3)
+    report = check_fit(configs.adapted, weights)
+    assert report.loaded
+    assert all(name.startswith('backbone.') for name in report.loaded)
+    assert configs.adapted.custom_hooks[-1].parts == ('backbone',)
+    assert 'backbone alone. There is no FPN (HRFPN)' in carried(configs.adapted)
 
 
 @pytest.mark.parametrize(
