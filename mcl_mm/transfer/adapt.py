@@ -237,12 +237,15 @@ def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:
     if HOOK['type'] not in [hook.get('type') for hook in hooks]:
         parts = parts_of(cfg)
         hook = HOOK if parts == PARTS else dict(HOOK, parts=parts)
-        reason = (
-            'TransferHook brings each level of the pyramid and each stage of the head its weights, '
-            'prints what is used of them, and stops a run that would use less than it should.'
+        task = (
+            'brings each level of the pyramid and each stage of the head its weights'
+            if parts == PARTS
+            else 'fills the backbone alone, though layers behind it may have the names of an FPN'
         )
-        if parts != PARTS:
-            reason += ' Layers of another neck may have the names of an FPN: they get nothing.'
+        reason = (
+            f'TransferHook {task}. It prints what is used, and stops a run that would use less than '
+            'it should.'
+        )
         kept = '*_base_.custom_hooks, ' if hooks else ''
         yield Change('custom_hooks', Code(f'[{kept}{as_code(hook)}]'), reason)
     imports = imports_of(cfg)
