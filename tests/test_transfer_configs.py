@@ -69,7 +69,7 @@ CONFIGS = {
         BACKBONE | NECK | MULTI_SCALE | RGB | {'model.backbone.style'},
     ),
     'faster-rcnn_r50_fpn_mcl_1x_voc0712': (
-        'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712', BACKBONE | NECK | BOX),
+        'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712', BACKBONE | NECK | BOX | {'param_scheduler.'}),
     'mask-rcnn_r50_fpn_mcl_1x_cityscapes': (
         'cityscapes/mask-rcnn_r50_fpn_1x_cityscapes',
         # MMDetection's starts without ImageNet weights as well, from a detector.
@@ -125,6 +125,18 @@ def test_multi_scale_is_640_to_800():
     assert pipeline[2].type == 'RandomChoiceResize'
     assert pipeline[2].keep_ratio
     assert pipeline[2].scales == [(1333, side) for side in range(640, 801, 32)]
+
+
+def test_voc_only_adds_a_warm_up():
+    base, _ = CONFIGS['faster-rcnn_r50_fpn_mcl_1x_voc0712']
+    warm_up, *rest = load('faster-rcnn_r50_fpn_mcl_1x_voc0712').param_scheduler
+    assert (warm_up.type, warm_up.begin, warm_up.end, warm_up.by_epoch) == (
+        'LinearLR',
+        0,
+        100,
+        False,
+    )
+    assert flatten(rest) == flatten(get_config(f'mmdet::{base}.py').param_scheduler)
 
 
 @pytest.mark.parametrize(('percent', 'epochs'), [(1, 120), (5, 60), (10, 36)])

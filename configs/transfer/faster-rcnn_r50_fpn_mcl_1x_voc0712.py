@@ -8,4 +8,9 @@ model = dict(
     neck=_base_.neck,
     roi_head=dict(bbox_head=_base_.bbox_head),
 )
+# MMDetection's, with a warm-up before it: the heads are new, the rest is not.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
+    *_base_.param_scheduler,
+]
 custom_hooks = [dict(type='mcl_mm.TransferHook'), dict(type='mcl_mm.PreciseBNHook')]
