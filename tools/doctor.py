@@ -57,6 +57,8 @@ def planned_processes(cfg: Config) -> int:
 
 def examine(args: argparse.Namespace) -> tuple[dict, Diagnosis]:
     """What was examined, and the outcome."""
+    from mmdet.models import BaseDetector  # here, for what it prints
+
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     path = args.weights or cfg.get('load_from')
@@ -67,8 +69,8 @@ def examine(args: argparse.Namespace) -> tuple[dict, Diagnosis]:
     checkpoint = read_checkpoint(path)
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     model = MODELS.build(cfg.model)
-    if hasattr(model, 'target'):  # an MCL
-        raise ValueError(f'{args.config} is not the config of a detector')
+    if not isinstance(model, BaseDetector):
+        raise ValueError(f'{args.config} is not the config of a detector: {type(model).__name__}')
     processes = args.processes or planned_processes(cfg)
     facts = dict(schema=1, config=args.config, weights=path, processes=processes)
     return facts, diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
