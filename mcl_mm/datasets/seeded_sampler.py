@@ -8,7 +8,7 @@ from typing import Optional
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dist import broadcast_object_list, get_dist_info
 from torch.utils.data import Sampler
 
 from mcl_mm.registry import DATA_SAMPLERS
@@ -47,7 +47,8 @@ class SeededSampler(Sampler):
     Args:
         dataset (Sized): The data set. To make use of the seeds it calls
             :meth:`SeededIndex.seed_generators` on the index that it is asked for.
-        seed (int, optional): The same on all processes. Defaults to None, drawn at random.
+        seed (int, optional): The same on all processes. Defaults to None, that of PyTorch's
+            generator on the first process, which in a Runner is the run's.
         shuffle (bool): Defaults to True.
         infinite (bool): Go on with the next epoch by itself, as iteration-based training needs.
             Defaults to False.
@@ -62,7 +63,11 @@ class SeededSampler(Sampler):
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
-        self.seed = sync_random_seed() if seed is None else seed
+        if seed is None:
+            shared = [torch.initial_seed()]
+            broadcast_object_list(shared)
+            seed = shared[0]
+        self.seed = seed
         self.shuffle = shuffle
         self.infinite = infinite
         self.epoch = 0
