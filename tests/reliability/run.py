@@ -29,6 +29,7 @@ from tiny_runs import curves, difference, final_state, start, write_config
 
 FAULTS: dict[str, Callable] = {}
 WORKERS = ['train_dataloader.num_workers=2', 'train_dataloader.persistent_workers=True']
+RECIPES = ('by_epoch', 'by_iter')
 TIMEOUT = 240  # seconds for a run of a few; one that hangs is lost
 
 
@@ -245,22 +246,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--kills', type=int, default=20, help='of both recipes together')
+    parser.add_argument('--kills', type=int, default=20, help='of all recipes together')
     parser.add_argument('--times', type=int, default=2, help='of each other fault and recipe')
     parser.add_argument('--only', nargs='+', choices=FAULTS, default=list(FAULTS))
+    parser.add_argument('--recipes', nargs='+', choices=RECIPES, default=RECIPES)
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
     random.seed(args.seed)
     counts = {name: [0, 0] for name in args.only}
     with tempfile.TemporaryDirectory() as folder:
-        benches = [Bench(Path(folder), by_epoch) for by_epoch in (True, False)]
+        benches = [Bench(Path(folder), recipe == 'by_epoch') for recipe in args.recipes]
         for name, count in counts.items():
             for bench in benches:
-                tried = args.kills // 2 if name == 'kill' else args.times
+                tried = args.kills // len(benches) if name == 'kill' else args.times
                 count[0] += tried
                 try:
                     for _ in FAULTS[name](bench, tried):
                         count[1] += 1
+                        print(f'{name}, {bench.config.stem}: survived', flush=True)
                 except LostError as error:
                     print(f'{name}, {bench.config.stem}: {error}', flush=True)
             tried, survived = count
