@@ -1,12 +1,10 @@
 """Batch norm statistics of the finished weights, before they are evaluated and saved."""
 
 import itertools
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Optional
 
-import numpy as np
 import torch
 from mmcv.ops import SyncBatchNorm as MMSyncBN
 from mmengine.dist import all_reduce
@@ -17,6 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mcl_mm.random_state import same_random_state
 from mcl_mm.registry import HOOKS
 
 
@@ -103,17 +102,6 @@ def evaluates(runner: Runner, done: int, last: int) -> bool:
     loop = runner.train_loop
     on_turn = done >= loop.val_begin and done % loop.val_interval == 0
     return done == last or (runner.val_loop is not None and on_turn)
-
-
-@contextmanager
-def same_random_state() -> Iterator[None]:
-    """Leave the random states of Python, NumPy and PyTorch as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What the probes have in common: when they run, and that training does not notice."""
 
 import logging
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from mmengine.runner import Runner
 from mmpretrain.models import SelfSupDataPreprocessor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
+
+from mcl_mm.random_state import same_random_state
 
 
 class ProbeImages(Dataset):
@@ -170,14 +171,10 @@ def normalise(model: nn.Module, images: Tensor) -> Tensor:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; modes and random number generators are put back."""
     modes = [(module, module.training) for module in model.modules()]
-    states = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     model.eval()
     try:
-        with torch.random.fork_rng(devices), torch.no_grad():
+        with same_random_state(), torch.no_grad():
             yield
     finally:
         for module, training in modes:
             module.training = training
-        random.setstate(states[0])
-        np.random.set_state(states[1])
