@@ -23,7 +23,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
-from mcl_mm.engine import check_start
+from mcl_mm.engine import TooManyBadImagesError, check_start
 
 SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
 
@@ -133,7 +133,7 @@ def main() -> None:
         sys.exit(f'{type(error).__name__}: {error}')
     try:
         runner.train()
-    except FloatingPointError as error:
+    except (FloatingPointError, TooManyBadImagesError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error):

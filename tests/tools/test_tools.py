@@ -88,6 +88,20 @@ def test_resume_goes_on_from_the_newest_checkpoint(work, monkeypatch):
     assert {int(s) for s in step} == {3}
 
 
+def test_too_many_bad_images_stop_the_run_in_one_line(work, monkeypatch):
+    images = draw_images(work / 'half', 6)
+    for index in range(6):
+        (images / f'bad{index}.jpg').write_text('text')
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, 'train', PRETRAIN, '--work-dir', work / 'stopped', '--cfg-options', *SMALL,
+             'train_cfg.max_iters=9', 'default_hooks.bad_images.interval=1',
+             'default_hooks.bad_images.min_count=2',
+             f'train_dataloader.dataset.data_root={images}')  # fmt: skip
+    message = str(error.value.code)
+    assert re.match(r'TooManyBadImagesError: [3-6] of \d+ images seen cannot be used', message)
+    assert 3 <= len((work / 'stopped/bad_images.txt').read_text().splitlines()) <= 6
+
+
 def test_montage_picture(work, monkeypatch, tmp_path):
     call(monkeypatch, 'browse_montage', PRETRAIN, tmp_path / 'm.png', '--batch-size', 8,
          '--cfg-options', f'train_dataloader.dataset.data_root={work / "images"}')  # fmt: skip
