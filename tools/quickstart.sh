@@ -33,7 +33,7 @@ OUT=work_dirs/quickstart${IMAGES:+_images}
 mkdir -p "$OUT"
 SECONDS_FILE=$OUT/seconds.txt
 : >"$SECONDS_FILE"
-rm -rf "$OUT"/pretrain "$OUT"/finetune-*
+rm -rf "$OUT"/pretrain "$OUT"/finetune
 export PYTHONWARNINGS=ignore
 # glibc gives large blocks back to the system after every step, which then clears them again.
 export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=17179869184
@@ -82,15 +82,8 @@ stage 'pre-train' "$PROGRESS" env OMP_NUM_THREADS=$((CORES > 1 ? CORES - 1 : 1))
 stage 'export' 'MiB|Error' python tools/export.py "$(cat "$OUT/pretrain/last_checkpoint")" "$OUT/export.pth"
 if [ -z "$IMAGES" ]; then
     hide_gpu_unless_mmcv_uses_it
-    for ((seed = 0; seed < SEEDS; seed++)); do
-        for start in random export; do
-            load=()
-            [ $start = random ] || load=("load_from=$OUT/export.pth")
-            stage "fine-tune from $start, seed $seed" "$PROGRESS" \
-                python tools/train.py configs/quickstart/finetune.py \
-                --work-dir "$OUT/finetune-$start-$seed" \
-                --cfg-options "randomness.seed=$seed" "${load[@]}"
-        done
-    done
+    stage 'fine-tune' '==|mAP|random |box_head |Error' python tools/compare_transfer.py \
+        configs/quickstart/finetune.py "$OUT/export.pth" --work-dir "$OUT/finetune" \
+        --starts random +box_head --seeds "$SEEDS"
 fi
 python tools/quickstart_report.py "$OUT"

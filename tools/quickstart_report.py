@@ -1,4 +1,4 @@
-"""The last stage of tools/quickstart.sh: curves, detections and one table.
+"""The last stage of tools/quickstart.sh: the loss, detections, and where everything lies.
 
 python tools/quickstart_report.py work_dirs/quickstart
 """
@@ -14,26 +14,14 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from plot_run import curves, read_scalars
 
-METRICS = {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 
-
-def plot_curves(out: Path, finetunes: dict[str, list[list[dict]]]) -> Path:
-    """Loss of pre-training, and of fine-tuning from both starts."""
-    figure, axes = plt.subplots(1, 1 + bool(finetunes), figsize=(5 + 5 * bool(finetunes), 4))
-    axes = np.atleast_1d(axes)
+def plot_curves(out: Path) -> Path:
+    """Loss of pre-training, level by level."""
+    figure, axis = plt.subplots(figsize=(5, 4))
     for level, points in curves(read_scalars(out / 'pretrain'), 'chance_ratio').items():
-        axes[0].plot(*points, label=f'level {level}')
-    axes[0].set(title='pre-training', xlabel='iteration', ylabel='loss / loss at chance')
-    axes[0].legend()
-    for start, runs in finetunes.items():
-        for run in runs:
-            points = [(s['step'], s['loss']) for s in run if 'loss' in s]
-            colour = dict(export='tab:blue', random='tab:orange')[start]
-            axes[1].plot(*zip(*points), color=colour, label=f'from {start}')
-    if finetunes:
-        axes[1].set(title='fine-tuning', xlabel='iteration', ylabel='loss')
-        handles = dict(zip(*reversed(axes[1].get_legend_handles_labels())))
-        axes[1].legend(handles.values(), handles.keys())
+        axis.plot(*points, label=f'level {level}')
+    axis.set(title='pre-training', xlabel='iteration', ylabel='loss / loss at chance')
+    axis.legend()
     figure.tight_layout()
     figure.savefig(out / 'curves.png', dpi=110)
     return out / 'curves.png'
@@ -70,15 +58,15 @@ def draw_detections(out: Path, count: int = 6, threshold: float = 0.3) -> Path:
             for image in images
         ]
     )
-    for start in ('random', 'export'):
-        run = out / f'finetune-{start}-0'
+    for start in ('random', 'box_head'):
+        run = out / f'finetune/{start}-0'
         checkpoint = (run / 'last_checkpoint').read_text()
-        model = init_detector(str(run / 'finetune.py'), checkpoint, device='cpu')
-        rows[f'from {start}'] = []
+        model = init_detector(str(run / 'config.py'), checkpoint, device='cpu')
+        rows[start] = []
         for path in paths:
             found = inference_detector(model, path).pred_instances.numpy()
             found = found[found.scores > threshold]
-            rows[f'from {start}'].append(list(zip(found.bboxes, found.labels, found.masks)))
+            rows[start].append(list(zip(found.bboxes, found.labels, found.masks)))
     lines = []
     for name, row in rows.items():
         cells = [draw_objects(cv2.imread(p), objects, classes) for p, objects in zip(paths, row)]
@@ -95,28 +83,14 @@ def main() -> None:
     )
     parser.add_argument('out', type=Path, help='where tools/quickstart.sh has put everything')
     out = parser.parse_args().out
-    starts = ('random', 'export')
-    finetunes = {s: [read_scalars(r) for r in sorted(out.glob(f'finetune-{s}-*'))] for s in starts}
-    finetunes = {start: runs for start, runs in finetunes.items() if runs}
-    pictures = [out / 'montage.png', plot_curves(out, finetunes)]
-    if finetunes:
-        pictures.append(draw_detections(out))
+    pictures = [out / 'montage.png', plot_curves(out)]
+    if (out / 'finetune').exists():
+        pictures += [draw_detections(out), out / 'finetune/comparison.png']
 
     print('\nminutes')
     for line in (out / 'seconds.txt').read_text().splitlines():
         name, seconds = line.split('\t')
         print(f'  {name:32}{int(seconds) / 60:6.1f}')
-    if finetunes:
-        seeds = len(finetunes['export'])
-        print(f'\nMask R-CNN, same budget, {seeds} seed(s): mean (each)')
-        print(f'  {"start":10}' + ''.join(f'{name:>28}' for name in METRICS.values()))
-        for start, runs in finetunes.items():
-            cells = []
-            for key in METRICS:
-                values = [100 * [s[key] for s in run if key in s][-1] for run in runs]
-                each = ' '.join(f'{v:.1f}' for v in values)
-                cells.append(f'{np.mean(values):.1f} ({each})'.rjust(28))
-            print(f'  {start:10}' + ''.join(cells))
     print('\npictures\n  ' + '\n  '.join(str(p) for p in pictures))
     print(
         f"\nweights for MMDetection: load_from = '{out / 'export.pth'}' (README.md, Into a detector)"

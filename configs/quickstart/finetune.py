@@ -1,7 +1,10 @@
 # Mask R-CNN at a size for two CPU cores, shaped like the network of pretrain.py.
 # python tools/train.py configs/quickstart/finetune.py --cfg-options load_from=EXPORT.pth
 # A CPU, minutes; see README.md.
-_base_ = '../transfer/mask-rcnn_r50_fpn_mcl_1x_coco.py'
+_base_ = [
+    '../transfer/mask-rcnn_r50_fpn_mcl_1x_coco.py',
+    '../_base_/schedules/adamw_small_detector.py',
+]
 
 data_root = 'work_dirs/quickstart/scenes/'
 classes = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
@@ -71,24 +74,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-epochs = 15
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
+optim_wrapper = dict(_delete_=True, **_base_.adamw)
+param_scheduler = _base_.warmup_cosine
+train_cfg = dict(max_epochs=_base_.epochs, val_interval=_base_.epochs)
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=_base_.epochs, max_keep_ckpts=1)
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=epochs,
-        by_epoch=True,
-        begin=0,
-        end=epochs,
-        convert_to_iter_based=True,
-    ),
-]
-auto_scale_lr = dict(base_batch_size=4)
-train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1))

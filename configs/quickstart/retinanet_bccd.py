@@ -1,7 +1,10 @@
 # RetinaNet at a size for two CPU cores, on blood cells: 205 + 87 images in PASCAL VOC's format.
 # python tools/train.py configs/quickstart/retinanet_bccd.py --cfg-options load_from=EXPORT.pth
 # A CPU, minutes. BCCD in data/bccd; a network shaped like that of pretrain.py.
-_base_ = '../transfer/retinanet_r50_fpn_mcl_1x_coco.py'
+_base_ = [
+    '../transfer/retinanet_r50_fpn_mcl_1x_coco.py',
+    '../_base_/schedules/adamw_small_detector.py',
+]
 
 # One's own data in this format: these two lines.
 data_root = 'data/bccd/'
@@ -68,23 +71,11 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='VOCMetric', metric='mAP', eval_mode='area')
 test_evaluator = val_evaluator
 
-epochs = 12
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
+optim_wrapper = dict(_delete_=True, **_base_.adamw)
+param_scheduler = _base_.warmup_cosine
+train_cfg = dict(max_epochs=_base_.epochs, val_interval=_base_.epochs)
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=_base_.epochs, max_keep_ckpts=1)
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=epochs,
-        by_epoch=True,
-        begin=0,
-        end=epochs,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1))
+# The rate above is for this batch.
+auto_scale_lr = dict(base_batch_size=8)
