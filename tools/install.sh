@@ -18,7 +18,7 @@ fail() {
 # Run Python code where no file of the checkout can be mistaken for an installed module.
 py() { (cd / && python -W ignore -c "$1"); }
 has() { py "import $1" >/dev/null 2>&1; }
-has_test_tools() { has pytest && has xdist && has ruff && has timm && has safetensors; }
+has_test_tools() { has pytest,xdist,ruff,timm,safetensors,tensorboard; }
 has_mcl_mm() { py "import mcl_mm, os; assert os.path.samefile(os.path.dirname(mcl_mm.__file__), '$ROOT/mcl_mm')" >/dev/null 2>&1; }
 
 # Run a long command with its output in a log, and say every 30 seconds that it still runs.
