@@ -53,7 +53,8 @@ train_dataloader = dict(
     dataset=dict(
         **dataset,
         ann_file='ImageSets/Main/train.txt',
-        filter_cfg=dict(filter_empty_gt=True),
+        # Some boxes of this set are empty.
+        filter_cfg=dict(filter_empty_gt=True, bbox_min_size=1),
         pipeline=train_pipeline,
     ),
 )
