@@ -20,7 +20,7 @@ from .checkpoint_hook import AtomicBackend
 class NonFiniteHook(Hook):
     """Never let a NaN or an infinity into the weights.
 
-    Under mixed precision the loss scaler leaves out an update whose gradients overflow; that is
+    In float16 the loss scaler leaves out an update whose gradients overflow; that is
     counted, logged as ``skipped_updates``, and ends the run only if it happens
     :attr:`MAX_SKIPPED_IN_A_ROW` times in a row. (The target's momentum follows the iterations, left
     out or not; it moves towards weights that have not changed.)
@@ -30,7 +30,7 @@ class NonFiniteHook(Hook):
     which ``--resume`` repeats the step.
 
     On a GPU the check waits for the backward pass, at a place where clipping the gradients, as the
-    recipes do, waits for it anyway; the losses are read by MMEngine in every iteration.
+    published recipe does, waits for it anyway; the losses are read by MMEngine in every iteration.
 
     Raises:
         FloatingPointError: When the run stops.
@@ -44,7 +44,8 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at the gradients before every update."""
         self.names = {id(p): name for name, p in runner.model.named_parameters()}
-        self.mixed_precision = hasattr(runner.optim_wrapper, 'loss_scaler')
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)  # bfloat16 needs none
+        self.mixed_precision = scaler is not None and scaler.is_enabled()
         self.skipped = runner.message_hub.runtime_info.get('skipped_updates', 0)
         self.skipped_in_a_row = 0
         self.updated = False

@@ -36,7 +36,9 @@ def make_runner(tmp_path, monkeypatch):
         if mixed_precision:
             monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
             monkeypatch.setattr(
-                amp_optimizer_wrapper, 'GradScaler', lambda: torch.amp.GradScaler('cpu', 8.0)
+                amp_optimizer_wrapper,
+                'GradScaler',
+                lambda **k: torch.amp.GradScaler('cpu', 8.0, **k),
             )
             wrapper = AmpOptimWrapper(optimizer=optimizer, **kwargs)
         else:
@@ -137,6 +139,15 @@ def test_mixed_precision_stops_when_nothing_is_learned(make_runner):
         step(runner, float('nan'))
     with pytest.raises(FloatingPointError, match='50 updates in a row were skipped'):
         step(runner, float('nan'))
+
+
+def test_bfloat16_without_a_scaler_stops_as_full_precision_does(make_runner):
+    runner = make_runner(mixed_precision=True, loss_scale=dict(enabled=False))
+    step(runner)
+    before = weights(runner)
+    with pytest.raises(FloatingPointError, match='iteration 2: not finite: loss_q_level_2'):
+        step(runner, float('nan'))
+    assert weights(runner) == before
 
 
 def test_finite_steps_are_left_alone(make_runner):
