@@ -7,6 +7,7 @@
 # GPUS is per machine. With NNODES > 1 start it on every machine, each with its own NODE_RANK.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,8s/^# \?//p' "$0"; exit 2; }
+. "$(dirname "$0")/allocator.sh"
 CONFIG=$1
 GPUS=$2
 exec python -m torch.distributed.run \

@@ -35,8 +35,7 @@ SECONDS_FILE=$OUT/seconds.txt
 : >"$SECONDS_FILE"
 rm -rf "$OUT"/pretrain "$OUT"/finetune
 export PYTHONWARNINGS=ignore
-# glibc gives large blocks back to the system after every step, which then clears them again.
-export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=17179869184
+. tools/allocator.sh
 
 # Run one stage: its name, a pattern of the lines worth showing, the command.
 stage() {

@@ -8,6 +8,7 @@
 # SRUN_ARGS=--gres=none.
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n '2,9s/^# \?//p' "$0"; exit 2; }
+. "$(dirname "$0")/allocator.sh"
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 if ((GPUS_PER_NODE > GPUS)); then GPUS_PER_NODE=$GPUS; fi
