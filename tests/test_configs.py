@@ -18,7 +18,8 @@ CONFIGS = sorted((ROOT / 'configs').glob('*.py')) + [ROOT / 'configs/quickstart/
 
 def build_optimizer(cfg, model):
     cfg.optim_wrapper.type = 'OptimWrapper'  # mixed precision wants a GPU
-    cfg.optim_wrapper.pop('loss_scale', None)
+    for key in ('loss_scale', 'dtype'):
+        cfg.optim_wrapper.pop(key, None)
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         return build_optim_wrapper(model, cfg.optim_wrapper)
 
@@ -195,3 +196,68 @@ def test_views_are_eight_and_sides_differ():
     assert [t.type.split('.')[-1] for t in q] == order
     assert [t.type.split('.')[-1] for t in k] == order + ['Solarize']
     assert (q[4].prob, k[4].prob, k[5].prob, k[5].thr) == (1.0, 0.1, 0.2, 128)
+
+
+def flatten(value, prefix=''):
+    if isinstance(value, dict):
+        return {k: v for key in value for k, v in flatten(value[key], f'{prefix}{key}.').items()}
+    return {prefix[:-1]: value}
+
+
+def test_fast_recipe_changes_what_it_says_and_nothing_else():
+    faithful, fast = (
+        flatten(Config.fromfile(ROOT / f'configs/{name}.py').to_dict())
+        for name in ('mcl_r50_100e', 'mcl_r50_100e_fast')
+    )
+    changed = {
+        key for key in fast if fast[key] != faithful.get(key)
+    } | faithful.keys() - fast.keys()
+    assert {key for key in changed if not key.startswith('colours.')} == {
+        'model.routed',
+        'model.channels_last',
+        'model.data_preprocessor.non_blocking',
+        'model.data_preprocessor.photometric',
+        'train_dataloader.dataset.pipeline',
+        'optim_wrapper.dtype',
+        'optim_wrapper.loss_scale',
+        'optim_wrapper.loss_scale.enabled',
+        'optim_wrapper.optimizer.type',
+        'default_hooks.runtime_info.type',
+    }
+    assert (faithful['optim_wrapper.optimizer.type'], fast['optim_wrapper.optimizer.type']) == (
+        'mmpretrain.LARS',
+        'LARS',
+    )
+
+
+@pytest.mark.parametrize('side', [0, 1], ids='qk')
+def test_fast_recipe_augments_as_strongly_as_the_published_one(side):
+    configs = [
+        Config.fromfile(ROOT / f'configs/{name}.py')
+        for name in ('mcl_r50_100e', 'mcl_r50_100e_fast')
+    ]
+    pipeline = configs[0].train_dataloader.dataset.pipeline[1].transforms[side]
+    crop, flip, jitter, gray, blur = pipeline[:5]
+    solarize = pipeline[5] if side else dict(prob=0.0, thr=128)
+    views = configs[1].train_dataloader.dataset.pipeline[1]
+    assert (views.side, views.flip_prob) == (crop.scale, flip.prob)
+    assert tuple(views.crop_ratio_range) == tuple(crop.crop_ratio_range)
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        ours = MODELS.build(configs[1].model.data_preprocessor.photometric[side])
+    colours = jitter.transforms[0]
+    assert ours.strengths == (colours.brightness, colours.contrast, colours.saturation)
+    assert (ours.hue, ours.jitter_prob, ours.gray_prob) == (colours.hue, jitter.prob, gray.prob)
+    assert (ours.blur_prob, tuple(ours.blur_sigma)) == (blur.prob, tuple(blur.magnitude_range))
+    assert (ours.solarize_prob, ours.solarize_threshold) == (solarize['prob'], solarize['thr'])
+
+
+def test_without_a_gpu_the_fast_recipe_is_float32_in_the_ordinary_memory_format():
+    from train import adapt_to_cpu
+
+    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e_fast.py')
+    cfg.launcher = 'none'
+    adapt_to_cpu(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+    assert not {'dtype', 'loss_scale'} & cfg.optim_wrapper.keys()
+    assert not cfg.model.channels_last
+    assert cfg.model.routed

@@ -95,12 +95,16 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def adapt_to_cpu(cfg: Config) -> None:
-    """Replace what needs a GPU, and say so: mixed precision, synchronised BN, NCCL."""
+    """Replace what needs a GPU, and say so: mixed precision, channels last, synchronised BN, NCCL."""
     if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
         print_log('No GPU: training in float32 instead of mixed precision.', 'current')
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(key, None)
+    if cfg.get('model', {}).get('channels_last'):
+        # PyTorch 2.11 crashes in the backward pass of 1x1 convs with stride 2 and under 16 channels.
+        print_log('No GPU: maps stay in the ordinary memory format.', 'current')
+        cfg.model.channels_last = False
     if cfg.launcher == 'mpi':
         raise ValueError('--launcher mpi needs GPUs; without, use tools/dist_train.sh')
     if cfg.launcher in ('pytorch', 'slurm'):

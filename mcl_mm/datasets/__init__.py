@@ -1,5 +1,6 @@
 from .loading import BadImageError, LoadAnyImage, read_image
 from .montage import Montage, MontageTransform
+from .native_views import NativeViews
 from .seeded_sampler import SeededIndex, SeededSampler, seed_generators
 from .unlabelled_images import UnlabelledImages
 from .worker_seed import seed_worker
@@ -9,6 +10,7 @@ __all__ = [
     'LoadAnyImage',
     'Montage',
     'MontageTransform',
+    'NativeViews',
     'SeededIndex',
     'SeededSampler',
     'UnlabelledImages',

@@ -1,7 +1,9 @@
 """Image files of any kind, as three bytes a pixel, and which of them can be used."""
 
 import os
+from typing import Optional
 
+import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -31,7 +33,7 @@ class BadImageError(OSError):
         self.path, self.reason = path, reason
 
 
-def read_image(path: str) -> Image.Image:
+def read_image(path: str, min_side: Optional[int] = None) -> Image.Image:
     """Decode an image file as :func:`to_rgb` shows it, in bounded memory.
 
     This alone decides which files are used, in training and in ``tools/check_images.py``: those that
@@ -41,6 +43,8 @@ def read_image(path: str) -> Image.Image:
 
     Args:
         path (str): An image file.
+        min_side (int, optional): Decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as no side falls
+            below this. Defaults to None, at full size.
 
     Returns:
         PIL.Image.Image: Mode RGB, decoded.
@@ -68,6 +72,8 @@ def read_image(path: str) -> Image.Image:
                         f'too large: {width} x {height} pixels, at most {MAX_PIXELS} unless it is a '
                         'baseline JPEG; shrink it or cut it up',
                     )
+            elif min_side is not None:
+                image.draft(None, (min_side, min_side))
             return to_rgb(image)
     except (BadImageError, MemoryError):
         raise
@@ -138,7 +144,13 @@ class LoadAnyImage(BaseTransform):
 
     **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, BGR), ``img_shape`` and ``ori_shape``
     (``(H, W)``).
+
+    Args:
+        min_side (int, optional): See :func:`read_image`. Defaults to None, images at full size.
     """
+
+    def __init__(self, min_side: Optional[int] = None) -> None:
+        self.min_side = min_side
 
     def transform(self, results: dict) -> dict:
         """Read ``results['img_path']``.
@@ -146,10 +158,10 @@ class LoadAnyImage(BaseTransform):
         Raises:
             BadImageError: The file cannot be used; see :func:`read_image`.
         """
-        image = read_image(results['img_path'])
-        results['img'] = np.ascontiguousarray(np.asarray(image)[..., ::-1])
+        image = read_image(results['img_path'], self.min_side)
+        results['img'] = mmcv.rgb2bgr(np.asarray(image))
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return f'{type(self).__name__}(min_side={self.min_side})'

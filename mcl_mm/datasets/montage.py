@@ -27,11 +27,12 @@ class Montage(NamedTuple):
 class MontageTransform:
     """Turn a batch of views into sheets, on the device that holds the batch.
 
-    Level ``k`` shrinks its views by ``1 / r_k`` and pastes them into ``M_k`` sheets, each a
-    ``r_k x r_k`` grid of tiles in row-major order, so that every sheet is as large as a view. The
-    tiles of a level show the images ``randperm(M_k * r_k**2) mod B``: every image appears equally
-    often, up to one. (`Multi-Level Contrastive Learning for Dense Prediction Task
-    <https://arxiv.org/abs/2304.02010>`_, section 3.)
+    Level ``k`` pastes its views into ``M_k`` sheets, each a ``r_k x r_k`` grid of tiles in row-major
+    order and as large as a view of level 0, ``S x S``. Views of side ``S`` are shrunk to a tile by
+    taking every ``r_k``-th pixel, as published; views that already have the side of a tile,
+    ``S / r_k`` (:class:`NativeViews`), are pasted as they are. The tiles of a level show the images
+    ``randperm(M_k * r_k**2) mod B``: every image appears equally often, up to one. (`Multi-Level
+    Contrastive Learning for Dense Prediction Task <https://arxiv.org/abs/2304.02010>`_, section 3.)
 
     Args:
         ratios (Sequence[int]): ``r_k``, the tiles along a side of a sheet, level 0 first. The first
@@ -74,7 +75,7 @@ class MontageTransform:
 
         Args:
             views_q (Sequence[Tensor]): Side *q*: per level the views of the ``B`` images,
-                ``(B, C, S, S)``, any dtype.
+                ``(B, C, S, S)`` or ``(B, C, S / r_k, S / r_k)``, any dtype.
             views_k (Sequence[Tensor]): Side *k*, likewise.
             sources (tuple, optional): ``(sources_q, sources_k)`` as in :class:`Montage`, in place of
                 random ones. Defaults to None.
@@ -93,8 +94,12 @@ class MontageTransform:
             sources = self.draw_sources(batch_size, device, generator)
         else:
             sources = tuple(self._check_sources(side, batch_size, device) for side in sources)
+        sheet_side = views_q[0].shape[-1]
         return tuple(
-            Montage(tuple(map(paste, views, side, self.ratios)), tuple(side))
+            Montage(
+                tuple(paste(v, s, r, sheet_side) for v, s, r in zip(views, side, self.ratios)),
+                tuple(side),
+            )
             for views, side in zip((views_q, views_k), sources)
         )
 
@@ -145,19 +150,20 @@ class MontageTransform:
                 f'got {len(views_q)} and {len(views_k)}'
             )
         shape = views_q[0].shape
-        for view in (*views_q, *views_k):
-            if view.dim() != 4 or view.shape != shape:
-                raise ValueError(
-                    f'all views must be (B, C, S, S) and alike, got {tuple(view.shape)} '
-                    f'beside {tuple(shape)}'
-                )
-        if shape[2] != shape[3]:
-            raise ValueError(f'views must be square, got {shape[2]} x {shape[3]} pixels')
-        for ratio in self.ratios:
-            if shape[2] % ratio:
-                raise ValueError(
-                    f'ratio {ratio} does not divide the side of the views, {shape[2]} pixels'
-                )
+        if len(shape) != 4 or shape[2] != shape[3]:
+            raise ValueError(f'views must be square, (B, C, S, S), got {tuple(shape)}')
+        for views in (views_q, views_k):
+            for view, ratio in zip(views, self.ratios):
+                tile, rest = divmod(shape[3], ratio)
+                if rest:
+                    raise ValueError(
+                        f'ratio {ratio} does not divide the side of the views, {shape[3]} pixels'
+                    )
+                if view.shape not in (shape, (*shape[:2], tile, tile)):
+                    raise ValueError(
+                        f'views must be (B, C, S, S) and alike, or as large as a tile of their level, '
+                        f'{tile} pixels, got {tuple(view.shape)} beside {tuple(shape)}'
+                    )
 
     def _check_sources(
         self, side: Sequence[Tensor], batch_size: int, device: torch.device
@@ -183,20 +189,22 @@ class MontageTransform:
         )
 
 
-def paste(views: Tensor, source: Tensor, ratio: int) -> Tensor:
-    """Shrink views by ``1 / ratio`` (nearest: every ``ratio``-th pixel) and paste them into sheets.
+def paste(views: Tensor, source: Tensor, ratio: int, side: Optional[int] = None) -> Tensor:
+    """Paste views into sheets; larger ones than a tile are shrunk by nearest sub-sampling.
 
     Args:
-        views (Tensor): ``(B, C, S, S)``.
+        views (Tensor): ``(B, C, V, V)``, ``V`` a multiple of the side of a tile, ``S / ratio``.
         source (Tensor): The view shown by each tile, ``(M * ratio**2,)``, int64.
         ratio (int): Tiles along a side of a sheet.
+        side (int, optional): ``S``, side of a sheet. Defaults to None, that of the views.
 
     Returns:
         Tensor: Sheets, ``(M, C, S, S)``.
     """
     if ratio == 1:
         return views
-    tiles = views[..., ::ratio, ::ratio][source]  # (M * r * r, C, s, s)
+    step = views.shape[-1] * ratio // (side or views.shape[-1])
+    tiles = views[..., ::step, ::step][source]  # (M * r * r, C, s, s)
     tiles = tiles.unflatten(0, (-1, ratio, ratio))  # (M, row, column, C, s, s)
     return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
@@ -209,7 +217,10 @@ def cut(maps: Tensor, cell: int) -> Tensor:
         cell (int): The side of a cell.
 
     Returns:
-        Tensor: ``(N * g * g, C, cell, cell)``: map by map, row by row.
+        Tensor: ``(N * g * g, C, cell, cell)``, in the memory format of ``maps``: map by map, row by
+        row.
     """
     rows = maps.unflatten(3, (-1, cell)).unflatten(2, (-1, cell))  # (N, C, g, cell, g, cell)
+    if maps.is_contiguous(memory_format=torch.channels_last):
+        return rows.permute(0, 2, 4, 3, 5, 1).flatten(0, 2).permute(0, 3, 1, 2)
     return rows.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)

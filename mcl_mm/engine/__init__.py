@@ -1,6 +1,8 @@
 from .bad_images_hook import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import AtomicBackend, SafeCheckpointHook, find_intact_checkpoint
 from .exact_resume import ExactResumeHook, ResumableEpochLoop
+from .lars import LARS
+from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .level_log_processor import LevelLogProcessor
 from .monitor_hook import MonitorHook, effective_rank
 from .nonfinite_hook import NonFiniteHook
@@ -10,9 +12,11 @@ from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 
 __all__ = [
+    'LARS',
     'AtomicBackend',
     'BadImagesHook',
     'ExactResumeHook',
+    'LazyRuntimeInfoHook',
     'LevelLogProcessor',
     'MonitorHook',
     'NonFiniteHook',

@@ -33,6 +33,10 @@ class MCL(BaseSelfSupervisor):
         routed (bool): Send each sheet only through what its loss reads, and only full images through
             the target: about a third of the compute. What changes is which cells share a BN batch.
             Defaults to False, all sheets of a side together, as published.
+        channels_last (bool): Keep weights, and with them all maps, in channels-last memory format,
+            which convolutions prefer in half precision on a GPU. Nothing else changes, but the
+            same seed initialises other weights: they are drawn in the order of memory. Defaults to
+            False.
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
 
     Raises:
@@ -49,6 +53,7 @@ class MCL(BaseSelfSupervisor):
         head: dict,
         data_preprocessor: dict,
         routed: bool = False,
+        channels_last: bool = False,
         init_cfg: Optional[Union[dict, list[dict]]] = None,
     ) -> None:
         super().__init__(
@@ -64,6 +69,8 @@ class MCL(BaseSelfSupervisor):
         self.routed = routed
         self.losses_since_update = 0
         self._check_levels()
+        if channels_last:  # convolutions follow the format of their weights
+            self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
         """Initialise the online network and make the target a copy of it."""
@@ -160,6 +167,7 @@ class MCL(BaseSelfSupervisor):
                 f'number of levels, at most the {self.neck.num_levels} of the neck'
             )
 
+    @torch.compiler.disable  # it would be compiled again for every count
     def _check_target_follows(self) -> None:
         self.losses_since_update += self.training
         if self.losses_since_update > self.MAX_LOSSES_WITHOUT_UPDATE:

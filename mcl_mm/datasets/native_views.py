@@ -1,0 +1,73 @@
+"""Views at the size they are pasted at: nothing is computed that a montage would throw away."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from torchvision.transforms.v2 import functional as F
+
+from mcl_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class NativeViews(BaseTransform):
+    """Cut an image's views straight to the side of their tiles, ``S / r_k`` on level ``k``.
+
+    Each view is a random crop of its own, drawn as mmpretrain's ``RandomResizedCrop`` draws it,
+    resized bilinearly with antialiasing (the pixels of Pillow, within 1 of 255, several times as
+    fast) and flipped. Colours and blur are left to
+    :class:`~mcl_mm.models.PhotometricAugmentation`, on the device.
+
+    **Required Keys:** ``img`` (uint8, ``(H, W, 3)``).
+
+    **Modified Keys:** ``img``: list of ``2 * L`` views (uint8, ``(S / r_k, S / r_k, 3)``), the levels
+    of side *q* first, which ``mmpretrain.PackInputs`` and the data preprocessor take on.
+
+    Args:
+        side (int): ``S``, side of a sheet in pixels. Defaults to 224.
+        ratios (Sequence[int]): ``r_k``, as those of the montage. Defaults to (1, 2, 4, 8).
+        crop_ratio_range (Sequence[float]): Area of a crop as a share of the image. Defaults to
+            (0.2, 1.0).
+        flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
+
+    Raises:
+        ValueError: A ratio does not divide ``side``.
+    """
+
+    def __init__(
+        self,
+        side: int = 224,
+        ratios: Sequence[int] = (1, 2, 4, 8),
+        crop_ratio_range: Sequence[float] = (0.2, 1.0),
+        flip_prob: float = 0.5,
+    ) -> None:
+        for ratio in ratios:
+            if side % ratio:
+                raise ValueError(
+                    f'ratio {ratio} does not divide the side of a sheet, {side} pixels'
+                )
+        self.sides = [side // ratio for ratio in ratios] * 2
+        self.crop = TRANSFORMS.build(
+            dict(type='mmpretrain.RandomResizedCrop', scale=side, crop_ratio_range=crop_ratio_range)
+        )
+        self.flip_prob = flip_prob
+
+    def transform(self, results: dict) -> dict:
+        """Replace the image by its views."""
+        image = results['img']
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        views = []
+        for side in self.sides:
+            crop = self.crop.rand_crop_params(image)
+            view = F.resized_crop(pixels, *crop, [side, side], antialias=True).permute(1, 2, 0)
+            flipped = np.random.random() < self.flip_prob
+            views.append(view.numpy()[:, ::-1] if flipped else view.numpy())
+        results['img'] = views
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(sides={self.sides}, '
+            f'crop_ratio_range={self.crop.crop_ratio_range}, flip_prob={self.flip_prob})'
+        )
