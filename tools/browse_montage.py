@@ -1,6 +1,7 @@
-"""Draw what the network sees: one sheet of each level, for both sides.
+"""Draw what the network sees: one sheet of each level, for both sides, before normalisation.
 
     python tools/browse_montage.py CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
+    python tools/browse_montage.py CONFIG OTHER_CONFIG OUT.png     # the same images by both recipes
 
 Every tile has a frame whose colour, and where it fits a number, tells its source image.
 
@@ -10,10 +11,13 @@ A config is Python code and runs as such: open only those you trust.
 import argparse
 import colorsys
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Optional
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
@@ -22,7 +26,7 @@ from torch import Tensor
 
 import mcl_mm  # noqa: F401  (registers the components)
 from mcl_mm.datasets.montage import Montage
-from mcl_mm.registry import DATASETS, TRANSFORMS
+from mcl_mm.registry import DATASETS, MODELS
 
 SHEET = 448  # side of a sheet in the picture, pixels
 MARGIN = 36
@@ -65,8 +69,10 @@ def draw_side(montage: Montage, name: str) -> np.ndarray:
             f'side {name}, level {level}: sheet 1 of {len(sheets)}, {tile} px tiles, '
             f'read from P{5 - level}'
         )
+        width = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][0]
+        size = min(0.45, SHEET / width)
         cv2.putText(
-            picture, caption, (6, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+            picture, caption, (6, 24), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA
         )
         columns.append(picture)
     return np.hstack(columns)
@@ -74,6 +80,8 @@ def draw_side(montage: Montage, name: str) -> np.ndarray:
 
 def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Montage, Montage]:
     """Both sides of a montage of images drawn from a run's data, uint8, BGR.
+
+    Images and their places depend on ``seed``, their number and the sheets alone.
 
     Args:
         cfg (Config): Config of a pre-training run.
@@ -87,32 +95,42 @@ def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Mo
     set_random_seed(seed)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    transform = TRANSFORMS.build(cfg.model.data_preprocessor.montage)
+    settings = cfg.model.data_preprocessor.items()
+    preprocessor = MODELS.build(
+        {key: value for key, value in settings if key not in ('mean', 'std', 'bgr_to_rgb')}
+    )
     count = min(batch_size or cfg.train_dataloader.batch_size, len(dataset))
     chosen = np.random.permutation(len(dataset))[:count]
-    views = default_collate([dataset[i] for i in chosen])['inputs']
-    levels = len(views) // 2
-    return transform(views[:levels], views[levels:])
+    sources = preprocessor.montage.draw_sources(count, torch.device('cpu'))
+    preprocessor.montage = partial(preprocessor.montage, sources=sources)
+    sides = preprocessor(default_collate([dataset[i] for i in chosen]))['inputs']
+    return tuple(
+        side._replace(sheets=tuple(sheets.round().byte() for sheets in side.sheets))
+        for side in sides
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config of a pre-training run')
+    parser.add_argument('config', nargs='+', help='config of a pre-training run')
     parser.add_argument('out', help='picture to write, .png or .jpg')
     parser.add_argument('--batch-size', type=int, help="images a montage; default the config's")
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
     args = parser.parse_args()
+    rows = []
     try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        q, k = build_montage(cfg, args.batch_size, args.seed)
+        for path in args.config:
+            cfg = Config.fromfile(path)
+            cfg.merge_from_dict(args.cfg_options or {})
+            q, k = build_montage(cfg, args.batch_size, args.seed)
+            recipe = f' of {Path(path).stem}' if len(args.config) > 1 else ''
+            rows += [draw_side(q, f'q{recipe}'), draw_side(k, f'k{recipe}')]
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
-    rows = [draw_side(side, name) for side, name in ((q, 'q'), (k, 'k'))]
-    if not cv2.imwrite(args.out, np.vstack(rows)):
+    if not cv2.imwrite(args.out, np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85]):
         sys.exit(f'OSError: cannot write {args.out}')
     print(f'{args.out}: montage of {len(q.sources[0])} images')
 
