@@ -22,6 +22,11 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors import SafetensorError, safe_open
 
+try:
+    from numpy._core import multiarray
+except ImportError:  # NumPy below 1.26
+    from numpy.core import multiarray
+
 Path = Union[str, os.PathLike]
 
 
@@ -34,7 +39,6 @@ def history_statistic(owner: type, name: str) -> Callable:
 
 # What MMEngine's own checkpoints hold beside tensors: the logged scalars of a run, and arrays, which
 # NumPy 1 and 2 pickle under different names.
-multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 SAFE_GLOBALS = [
     HistoryBuffer,
     (history_statistic, 'builtins.getattr'),
