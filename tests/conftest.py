@@ -47,6 +47,14 @@ TINY = dict(
 )
 
 
+@pytest.fixture(autouse=True)
+def own_default_scope():
+    """A Runner sets MMEngine's default scope for good; here each test leaves it as it was."""
+    before = copy.copy(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict = before
+
+
 @pytest.fixture
 def tiny_config():
     """Config of an MCL of about 50,000 parameters."""
