@@ -1,30 +1,30 @@
 """Pre-training runs of seconds, from the shipped configs, to be interrupted and compared."""
 
 import json
+import multiprocessing
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
+from importlib import import_module
 from pathlib import Path
 from typing import Optional
 
-import mmengine.config.config
 import torch
-from mmengine.hooks import Hook
-
-from mcl_mm.registry import HOOKS
 
 ROOT = Path(__file__).parents[1]
-REAL_TIME = time.time
-# Formatting the config for every checkpoint takes longer than the runs.
-mmengine.config.config.FormatCode = lambda text, **_: (text, True)
+TIMEOUT = 240  # seconds for a run of a few
+WORKERS = ('train_dataloader.num_workers=2', 'train_dataloader.persistent_workers=True')
+TIMES = ('time', 'data_time', 'memory', 'images_per_second')  # and other scalars never the same
+# Importing takes longer than the runs: they are forked from a process that has done it.
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload(
+    ['faults', 'train', 'pytest', 'mmpretrain.models', 'mmpretrain.datasets']
+)
 
 # What the two shipped recipes need to be tiny. 26 images, 4 a batch: 6 iterations an epoch.
 CONFIG = """
 _base_ = {base!r}
-custom_imports = dict(imports=['tiny_runs'])
+custom_imports = dict(imports=['faults'])
 view_pipeline_q = _base_.view_pipeline_q
 view_pipeline_k = _base_.view_pipeline_k
 view_pipeline_q[0].scale = view_pipeline_k[0].scale = 32
@@ -75,62 +75,104 @@ def write_config(folder: Path, images: Path, by_epoch: bool, iters: int = 14) ->
     return path
 
 
-@HOOKS.register_module()
-class FaultHook(Hook):
-    """Something happens to the process in iteration ``at``, counted from 0, of process ``rank``.
+def fault(at: int, what: str = 'raise', rank: int = 0, name: str = 'fault') -> list[str]:
+    """Settings that add a :class:`faults.FaultHook` to a run."""
+    settings = dict(type='FaultHook', at=at, what=what, rank=rank)
+    return [f'default_hooks.{name}.{key}={value}' for key, value in settings.items()]
+
+
+def start(
+    config: Path, work_dir: Path, *options: str, resume: str = 'auto', env: Optional[dict] = None
+):
+    """Start tools/train.py as a process of its own; its output goes to ``work_dir.log``.
 
     Args:
-        at (int): The iteration.
-        what (str): ``'raise'`` an error in place of the step, send a signal, by its name, to the
-            process, make a weight ``'nan'``, or, from then on, turn the ``'clock'`` a day back and forth.
-        rank (int): Defaults to 0.
+        config (Path): The config.
+        work_dir (Path): What an earlier start has left there is resumed.
+        *options (str): Settings as of ``--cfg-options``.
+        resume (str): A checkpoint. Defaults to the newest.
+        env (dict, optional): What torchrun sets for one of several processes. Defaults to None.
     """
-
-    def __init__(self, at: int, what: str = 'raise', rank: int = 0) -> None:
-        self.at, self.what, self.rank = at, what, rank
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Let it happen."""
-        if self.what == 'clock' and runner.iter >= self.at:
-            time.time = lambda: REAL_TIME() + random.choice((-86400, 86400))
-            return
-        if (runner.iter, runner.rank) != (self.at, self.rank):
-            return
-        if self.what == 'raise':
-            raise Interrupted
-        if self.what == 'nan':
-            with torch.no_grad():
-                next(runner.model.head.predictors[2].parameters())[0] = float('nan')
-        else:
-            os.kill(os.getpid(), getattr(signal, self.what))
+    arguments = [str(config), '--work-dir', str(work_dir), '--resume', resume]
+    arguments += ['--launcher', 'pytorch'] if env else []
+    arguments += ['--cfg-options', *options] if options else []
+    process = CONTEXT.Process(target=train, args=(arguments, f'{work_dir}.log', env or {}))
+    process.start()
+    return process
 
 
-class Interrupted(BaseException):
-    """As sudden as it can be without ending the process."""
+def train(arguments: list[str], log: str, env: dict[str, str]) -> None:
+    """What such a process does."""
+    os.environ.update(env)
+    with open(log, 'ab') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ['tools/train.py', *arguments]
+    import_module('train').main()
 
 
-def start(config: Path, work_dir: Path, *arguments: str, processes: int = 1, port: int = 29500):
-    """Start tools/train.py, or dist_train.sh, as a process; its output goes to ``work_dir.log``."""
-    command = [sys.executable, str(ROOT / 'tools/train.py'), str(config)]
-    if processes > 1:
-        command = ['bash', str(ROOT / 'tools/dist_train.sh'), str(config), str(processes)]
-    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+def run(config: Path, work_dir: Path, *options: str, code: int = 0, resume: str = 'auto') -> str:
+    """Start or resume a run and wait for its end.
+
+    Args:
+        config, work_dir, *options, resume: See :func:`start`.
+        code (int): The exit code it should have. Defaults to 0.
+
+    Returns:
+        str: What it printed.
+
+    Raises:
+        AssertionError: It ends otherwise, or not at all.
+    """
+    return wait(start(config, work_dir, *options, resume=resume), work_dir, code)
+
+
+def wait(process: multiprocessing.Process, work_dir: Path, code: int = 0, timeout=TIMEOUT) -> str:
+    """The second half of :func:`run`."""
+    process.join(timeout)
+    output = Path(f'{work_dir}.log').read_text(errors='replace')
+    last = ' '.join(output.splitlines()[-1:])
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f'still there after {timeout} s: {last}')
+    assert process.exitcode == code, f'exit code {process.exitcode} instead of {code}: {last}'
+    return output
+
+
+def launch(config: Path, work_dir: Path, *options: str, processes: int, port: str):
+    """Start or resume a run of several processes by tools/dist_train.sh; returns the launcher."""
+    paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    binaries = [os.path.dirname(sys.executable), os.environ['PATH']]
     env = dict(
         os.environ,
-        PYTHONPATH=path,
-        OMP_NUM_THREADS='1',
-        PYTHONWARNINGS='ignore',
+        PYTHONPATH=os.pathsep.join(filter(None, paths)),
+        PATH=os.pathsep.join(binaries),
         CUDA_VISIBLE_DEVICES='',
-        PORT=str(port),
-        PATH=f'{os.path.dirname(sys.executable)}{os.pathsep}{os.environ["PATH"]}',
+        PYTHONWARNINGS='ignore',
+        PORT=port,
     )
+    arguments = [str(config), str(processes), '--work-dir', str(work_dir), '--resume']
+    arguments += ['--cfg-options', *options] if options else []
     with open(f'{work_dir}.log', 'ab') as log:
         return subprocess.Popen(
-            [*command, '--work-dir', str(work_dir), *map(str, arguments)],
+            ['bash', str(ROOT / 'tools/dist_train.sh'), *arguments],
             env=env,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def check_same_run(work_dir: Path, expected: Path) -> None:
+    """Compare how two runs ended, and what they logged, in every bit.
+
+    Raises:
+        AssertionError: They differ; says where.
+    """
+    state, expected_state = final_state(work_dir), final_state(expected)
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        where = difference(state[part], expected_state[part], part)
+        assert where is None, f'{where} differs'
+    assert curves(work_dir) == curves(expected), 'the logged curves differ'
 
 
 def final_state(work_dir: Path) -> dict:
@@ -145,9 +187,7 @@ def curves(work_dir: Path) -> dict[int, dict[str, float]]:
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
             scalars = json.loads(line)
-            logged[scalars['step']] = {
-                k: v for k, v in scalars.items() if k not in ('time', 'data_time', 'memory')
-            }
+            logged[scalars['step']] = {k: v for k, v in scalars.items() if k not in TIMES}
     return logged
 
 
