@@ -8,6 +8,7 @@ from typing import Optional
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from torch.nn.utils import get_total_norm
 
@@ -18,14 +19,14 @@ from .checkpoint_hook import AtomicBackend
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Never let a NaN or an infinity into the weights.
+    """Never let a NaN or an infinity into the weights, nor into batch norm's statistics.
 
     In float16 the loss scaler leaves out an update whose gradients overflow; that is
     counted, logged as ``skipped_updates``, and ends the run only if it happens
     :attr:`MAX_SKIPPED_IN_A_ROW` times in a row. (The target's momentum follows the iterations, left
     out or not; it moves towards weights that have not changed.)
 
-    Otherwise the run stops with the weights as they were before the update, and leaves in
+    Otherwise the run stops with weights and buffers as they were before the update, and leaves in
     ``WORK_DIR/nonfinite_iter_N`` the names of the batch's images, the losses, and a checkpoint from
     which ``--resume`` repeats the step.
 
@@ -50,6 +51,7 @@ class NonFiniteHook(Hook):
         self.skipped_in_a_row = 0
         self.updated = False
         self.bad_gradients = []
+        self.buffers = []
         self.handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_update)
 
     def after_train(self, runner: Runner) -> None:
@@ -72,6 +74,13 @@ class NonFiniteHook(Hook):
         for p in parameters:
             p.grad = None  # makes the update do nothing
 
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
+        """Keep the buffers of before the update: the forward pass changes batch norm's statistics."""
+        if not self.buffers:
+            self.buffers = [buffer.clone() for buffer in runner.model.buffers()]
+
     def after_train_iter(
         self,
         runner: Runner,
@@ -80,14 +89,15 @@ class NonFiniteHook(Hook):
         outputs: Optional[dict] = None,
     ) -> None:
         """Count a skipped update, or stop the run."""
-        if not self.mixed_precision:
-            if self.bad_gradients or not isfinite(outputs['loss']):
-                self._stop(runner, data_batch, outputs)
+        if not self.mixed_precision and (self.bad_gradients or not isfinite(outputs['loss'])):
+            self._stop(runner, data_batch, outputs)
+        if not runner.optim_wrapper.should_update():
             return
-        if runner.optim_wrapper.should_update():
+        if self.mixed_precision:
             self.skipped_in_a_row = 0 if self.updated else self.skipped_in_a_row + 1
             self.skipped += not self.updated
             if not self.updated:
+                self._restore_buffers(runner)
                 runner.logger.warning(
                     f'Iteration {runner.iter + 1}: gradients not finite, update skipped '
                     f'({self.skipped} so far)'
@@ -97,6 +107,21 @@ class NonFiniteHook(Hook):
             runner.message_hub.update_scalar('train/skipped_updates', self.skipped)
             if self.skipped_in_a_row >= self.MAX_SKIPPED_IN_A_ROW:
                 self._stop(runner, data_batch, outputs)
+        self.buffers = []
+
+    def _restore_buffers(self, runner: Runner) -> None:
+        for buffer, value in zip(runner.model.buffers(), self.buffers):
+            buffer.copy_(value)
+
+    def _forget_scalars(self, runner: Runner, outputs: dict) -> None:
+        # They would be in the averages that a resumed run logs.
+        names = [*outputs, *(['grad_norm'] if runner.optim_wrapper.should_update() else [])]
+        logged = runner.message_hub.log_scalars
+        for name in {f'train/{name}' for name in names} & logged.keys():
+            buffer = logged.pop(name)
+            history, counts = buffer.data
+            if len(history) > 1:
+                logged[name] = HistoryBuffer(history[:-1], counts[:-1], buffer.max_length)
 
     def _stop(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
         losses = {name: float(value) for name, value in outputs.items()}
@@ -115,6 +140,8 @@ class NonFiniteHook(Hook):
         AtomicBackend().put_text(
             json.dumps(report, indent=1), osp.join(folder, f'batch_{get_rank()}.json')
         )
+        self._restore_buffers(runner)
+        self._forget_scalars(runner, outputs)
         runner.save_checkpoint(
             folder,
             'state.pth',

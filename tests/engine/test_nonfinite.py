@@ -20,12 +20,13 @@ IMAGES = ['a.jpg', 'b.jpg']
 
 
 class Line(nn.Module):
-    """Two weights; the input multiplies the first, the second takes part as it is."""
+    """Two weights; the input multiplies the first, the second takes part as it is. Keeps the last input."""
 
     def __init__(self):
         super().__init__()
         self.first = nn.Parameter(torch.tensor(2.0))
         self.second = nn.Parameter(torch.tensor(3.0))
+        self.register_buffer('seen', torch.zeros(()))
 
 
 @pytest.fixture
@@ -68,11 +69,15 @@ def make_runner(tmp_path, monkeypatch):
 def step(runner, x=1.0, extra=0.0):
     """One iteration with the losses ``first * x`` and ``second + extra``."""
     model = runner.model
+    runner.hook.before_train_iter(runner, runner.iter)
+    model.seen.fill_(x)
     losses = dict(loss_q_level_2=model.first * x, loss_k_level_1=model.second + extra)
     losses['loss'] = sum(losses.values())
     runner.optim_wrapper.update_params(losses['loss'])
     batch = dict(data_samples=[BaseDataElement(metainfo=dict(img_path=name)) for name in IMAGES])
     outputs = {name: value.detach() for name, value in losses.items()}
+    for name, value in outputs.items():
+        runner.message_hub.update_scalar(f'train/{name}', value.item())
     runner.hook.after_train_iter(runner, runner.iter, batch, outputs)
     runner.iter += 1
 
@@ -95,7 +100,9 @@ def test_run_stops_before_the_update(make_runner, tmp_path, clip, value):
     assert report['losses']['loss_q_level_2'] == str(value)
     state = read_checkpoint(tmp_path / 'nonfinite_iter_2/state.pth')
     assert state['meta'] == dict(epoch=0, iter=1)  # resuming repeats the step
-    assert [v.item() for v in state['state_dict'].values()] == before
+    assert [v.item() for v in state['state_dict'].values()] == [*before, 1.0]
+    # What a resumed run would average.
+    assert runner.message_hub.get_scalar('train/loss').data[0].tolist() == [5.0]
 
 
 def test_gradient_alone(make_runner):
@@ -123,6 +130,7 @@ def test_mixed_precision_skips_and_counts(make_runner):
     step(runner, float('inf'))
     step(runner, float('inf'))
     assert weights(runner) == before
+    assert runner.model.seen == 1.0
     assert runner.optim_wrapper.loss_scaler.get_scale() == 2.0
     step(runner)
     assert weights(runner) != before
