@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 
 from mcl_mm.registry import HOOKS
 
+from .checkpoint_hook import SafeCheckpointHook
+
 
 class TooManyBadImagesError(RuntimeError):
     """A run was stopped for its data."""
@@ -22,6 +24,7 @@ class BadImagesHook(Hook):
     :class:`~mcl_mm.datasets.UnlabelledImages` notes them in the data samples. Every ``interval``
     iterations, and at the end, the processes exchange their notes and the first one adds new files to
     ``bad_images.txt`` in the work directory: path, tab, reason, each file once, also over restarts.
+    Before the run stops, :class:`SafeCheckpointHook` saves it.
 
     Args:
         max_share (float): The share of bad files among the different images seen since the run was
@@ -64,7 +67,7 @@ class BadImagesHook(Hook):
         """Collect the notes of a batch.
 
         Raises:
-            TooManyBadImagesError: Too many images cannot be used. All processes raise it together.
+            TooManyBadImagesError: See :meth:`check_share`.
         """
         samples = data_batch.get('data_samples') or ()
         notes = [note for sample in samples for note in sample.metainfo.get('bad_images', ())]
@@ -99,15 +102,26 @@ class BadImagesHook(Hook):
             )
 
     def check_share(self, runner: Runner) -> None:
-        """Stop a run whose data are bad."""
+        """Stop a run whose data are bad.
+
+        Raises:
+            TooManyBadImagesError: They are, and no :class:`SafeCheckpointHook` is there to save the
+                run and raise this. All processes raise it together.
+        """
         seen = min(self.images_seen, len(runner.train_loop.dataloader.dataset))
         bad = len(self.bad_images)
-        if bad > max(self.min_count, self.max_share * seen):
-            path, reason = next(reversed(self.bad_images.items()))
-            raise TooManyBadImagesError(
-                f'{bad} of {seen} images seen cannot be used: {bad / seen:.1%}, more than the '
-                f'{self.max_share:.1%} that BadImagesHook.max_share allows. They are listed in '
-                f'{os.path.join(runner.work_dir, self.FILE)}, the last one {path} ({reason}). Find '
-                'all of them with tools/check_images.py DIR --list LIST, mend the files or train on '
-                'the good ones with train_dataloader.dataset.ann_file=LIST, and go on with --resume'
-            )
+        if bad <= max(self.min_count, self.max_share * seen):
+            return
+        path, reason = next(reversed(self.bad_images.items()))
+        error = TooManyBadImagesError(
+            f'{bad} of {seen} images seen cannot be used: {bad / seen:.1%}, more than the '
+            f'{self.max_share:.1%} that BadImagesHook.max_share allows. They are listed in '
+            f'{os.path.join(runner.work_dir, self.FILE)}, the last one {path} ({reason}). Find '
+            'all of them with tools/check_images.py DIR --list LIST. Mend the files, or raise '
+            'max_share, and go on with --resume; or train on the good ones alone, from the end of an '
+            'epoch on, with --resume CHECKPOINT and train_dataloader.dataset.ann_file=LIST'
+        )
+        savers = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+        if not savers:
+            raise error
+        savers[0].stop(error)

@@ -84,6 +84,7 @@ class SafeCheckpointHook(CheckpointHook):
     - After SIGTERM, SIGUSR1 or SIGINT the run saves after the current optimiser update, and exits
       with code 75. Inside an epoch the file is called ``epoch_E_iter_I.pth``, ``E`` epochs and ``I``
       iterations being done.
+    - Another hook may ask for the same with an error of its own, see :meth:`stop`.
     - A checkpoint that is due amid accumulated gradients waits for the update, or they would be lost.
 
     Args:
@@ -95,6 +96,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.signal = StopSignal()
         self.keep_ckpt_ids = []
         self.due = self.stopping = False
+        self.error = None
 
     def before_train(self, runner: Runner) -> None:
         """Choose the backend, tidy up after a run that was killed, and listen to signals."""
@@ -108,6 +110,14 @@ class SafeCheckpointHook(CheckpointHook):
             for unfinished in glob.glob(osp.join(glob.escape(self.out_dir), '*.pth.tmp')):
                 os.remove(unfinished)
         self.signal.listen()
+
+    def stop(self, error: Exception) -> None:
+        """End the run after the current optimiser update, with a checkpoint. To be called on all processes.
+
+        Args:
+            error (Exception): Raised when the checkpoint is written.
+        """
+        self.error = error
 
     def after_train_iter(
         self,
@@ -124,7 +134,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.due = True
         if not runner.optim_wrapper.should_update():
             return
-        self.stopping = self.signal.agreed()
+        self.stopping = self.signal.agreed() or self.error is not None
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._save_if_due(runner, runner.epoch, runner.iter + 1)
         elif not self.end_of_epoch(runner.train_dataloader, batch_idx):
@@ -160,6 +170,8 @@ class SafeCheckpointHook(CheckpointHook):
             self.due = False
         if self.stopping:
             barrier()  # the first process to exit would take the one that writes with it
+            if self.error is not None:
+                raise self.error
             runner.logger.warning(
                 f'Stopped by a signal after {iters} iterations. Start again with --resume to go on '
                 f'from {self.last_ckpt or "the beginning"}. Exit code {EXIT_CODE}.'

@@ -126,7 +126,9 @@ def test_share_and_count_are_upper_limits(limits):
     hook = BadImagesHook(**limits)
     # Four times through 100 images of which 4 are bad: 4 %, however often they are met.
     hook.images_seen, hook.bad_images = 400, {f'a{index}': 'text' for index in range(4)}
-    runner = Config(dict(work_dir='w', train_loop=dict(dataloader=dict(dataset=list(range(100))))))
+    runner = Config(
+        dict(work_dir='w', hooks=[], train_loop=dict(dataloader=dict(dataset=list(range(100)))))
+    )
     hook.check_share(runner)
     hook.bad_images['a4'] = 'text'
     with pytest.raises(TooManyBadImagesError, match='5 of 100 images seen'):

@@ -104,6 +104,23 @@ def test_full_disk_at_the_end_is_an_error(tmp_path, monkeypatch):
     assert files(tmp_path) == ['iter_2.pth', 'last_checkpoint']
 
 
+def test_stop_by_another_hook_saves_after_the_update(tmp_path):
+    runner, hook = TinyRunner(tmp_path), make_hook()
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0)
+    hook.stop(ValueError('bad data'))
+    runner.optim_wrapper.should_update = lambda: False
+    runner.iter = 1
+    hook.after_train_iter(runner, 1)  # gradients wait
+    assert files(tmp_path) == []
+    runner.optim_wrapper.should_update = lambda: True
+    runner.iter = 2
+    with pytest.raises(ValueError, match='bad data'):
+        hook.after_train_iter(runner, 2)
+    assert files(tmp_path) == ['iter_3.pth', 'last_checkpoint']
+    hook.after_train(runner)
+
+
 def test_killed_before_old_ones_were_removed(tmp_path, monkeypatch):
     """The list in the checkpoint names the surplus file; resuming removes it."""
     runner = TinyRunner(tmp_path)
