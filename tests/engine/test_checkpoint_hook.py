@@ -104,6 +104,14 @@ def test_full_disk_at_the_end_is_an_error(tmp_path, monkeypatch):
     assert files(tmp_path) == ['iter_2.pth', 'last_checkpoint']
 
 
+def test_waits_for_the_end_of_an_accumulation(tmp_path):
+    """Due every 2 iterations; 3 are accumulated."""
+    runner = TinyRunner(tmp_path)
+    runner.optim_wrapper.should_update = lambda: runner.iter % 3 == 2
+    run(make_hook(), runner, 7)
+    assert files(tmp_path) == ['iter_3.pth', 'iter_6.pth', 'last_checkpoint']
+
+
 def test_stop_by_another_hook_saves_after_the_update(tmp_path):
     runner, hook = TinyRunner(tmp_path), make_hook()
     hook.before_train(runner)

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bad_files import UNUSABLE, USABLE
 from conftest import draw_images
 from tiny_runs import (
+    CONTEXT,
     WORKERS,
     check_same_run,
     fault,
@@ -53,11 +54,13 @@ class Bench:
     def __init__(self, folder: Path, by_epoch: bool) -> None:
         self.folder = folder / ('by_epoch' if by_epoch else 'by_iter')
         self.folder.mkdir()
-        images = draw_images(self.folder / 'images', 26)
+        images = draw_images(self.folder / 'images', 13)
         self.config = write_config(self.folder, images, by_epoch, iters=18)
         self.whole = self.folder / 'whole'
         self.count = self.mid_save = 0
-        run(self.config, self.folder / 'warm_up')  # pays for the imports
+        imports = CONTEXT.Process(target=time.time)
+        imports.start()
+        imports.join()
         begin = time.monotonic()
         run(self.config, self.whole)
         self.seconds = time.monotonic() - begin
@@ -233,7 +236,7 @@ def corrupt_file(bench: Bench, times: int) -> Iterator[None]:
     The run is stopped and resumed, with and without workers; it ends as one that was not.
     """
     images = bench.folder / 'corrupt'
-    good = [path.relative_to(images) for path in draw_images(images / 'good', 26).iterdir()]
+    good = [path.relative_to(images) for path in draw_images(images / 'good', 13).iterdir()]
     usable = [write_kind(images, name, *USABLE[name][:2]) for name in USABLE]
     unusable = [write_kind(images, name, *UNUSABLE[name][:2]) for name in UNUSABLE]
     files = bench.folder / 'corrupt.txt'
@@ -241,6 +244,7 @@ def corrupt_file(bench: Bench, times: int) -> Iterator[None]:
     options = [
         f'train_dataloader.dataset.data_root={images}',
         f'train_dataloader.dataset.ann_file={files}',
+        'train_dataloader.batch_size=3',  # 13 iterations an epoch
         'default_hooks.bad_images.max_share=0.5',
         'default_hooks.bad_images.interval=1',
     ]
