@@ -92,7 +92,7 @@ class PhotometricAugmentation(nn.Module):
         with torch.autocast(views.device.type, enabled=False):
             x = views.to(torch.float32, copy=True)
             x = self.jitter(x)
-            x = update(x, gray, lambda part: luma(part).expand_as(part))
+            x = update(x, gray, lambda part: luma(part).repeat(1, 3, 1, 1))
             x = update(x, blurred, lambda part: gaussian_blur(part, sigma[blurred]))
             return update(x, solarized, lambda part: solarize(part, self.solarize_threshold))
 

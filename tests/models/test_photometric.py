@@ -311,3 +311,13 @@ def test_gpu_computes_what_the_cpu_does(images):
 def test_impossible_settings(arguments, message):
     with pytest.raises(ValueError, match=message):
         PhotometricAugmentation(**arguments)
+
+
+def test_batch_that_turns_gray_as_a_whole_goes_on():
+    """Gray maps own their memory: later steps change some of their images in place."""
+    torch.manual_seed(0)
+    views = torch.randint(0, 256, (4, 3, 16, 16)).byte()
+    augment = PhotometricAugmentation(gray_prob=1.0, blur_prob=0.5, solarize_prob=0.5)
+    for _ in range(10):
+        out = augment(views)
+        torch.testing.assert_close(out[:, :1].expand_as(out), out)
