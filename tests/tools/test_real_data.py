@@ -38,9 +38,9 @@ def export(tmp_path):
 
 
 def fine_tune(monkeypatch, config, export, work_dir, *options):
-    """Train for an epoch, evaluate; what was logged."""
+    """Train for an epoch, evaluate; what was logged (by a visualizer that no other run shares)."""
     call(monkeypatch, 'train', config, '--work-dir', work_dir, '--cfg-options', *FAST, *options,
-         f'load_from={export}')  # fmt: skip
+         f'load_from={export}', f'visualizer.name={config.stem}')  # fmt: skip
     (scalars,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in scalars.read_text().splitlines()]
 
