@@ -10,6 +10,8 @@ set -euo pipefail
 . "$(dirname "$0")/allocator.sh"
 CONFIG=$1
 GPUS=$2
+# What torchrun passes on to its processes: SIGUSR1, Slurm's usual warning, is not in its default.
+export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
 exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
