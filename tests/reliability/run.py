@@ -54,8 +54,8 @@ class Bench:
     def __init__(self, folder: Path, by_epoch: bool) -> None:
         self.folder = folder / ('by_epoch' if by_epoch else 'by_iter')
         self.folder.mkdir()
-        images = draw_images(self.folder / 'images', 13)
-        self.config = write_config(self.folder, images, by_epoch, iters=18)
+        images = draw_images(self.folder / 'images', 9)
+        self.config = write_config(self.folder, images, by_epoch)
         self.whole = self.folder / 'whole'
         self.count = self.mid_save = 0
         imports = CONTEXT.Process(target=time.time)
@@ -122,7 +122,7 @@ def kill(bench: Bench, times: int) -> Iterator[None]:
 def stop(bench: Bench, times: int) -> Iterator[None]:
     """SIGTERM, SIGUSR1 or SIGINT in a random iteration: saves at once and exits with code 75."""
     for _ in range(times):
-        work_dir, at = bench.work_dir(), random.randrange(17)
+        work_dir, at = bench.work_dir(), random.randrange(11)
         number = random.choice(['SIGTERM', 'SIGUSR1', 'SIGINT'])
         bench.run(work_dir, *fault(at, number), *workers(), code=75)
         saved = final_state(work_dir)['meta']['iter']
@@ -136,7 +136,7 @@ def damaged_checkpoint(bench: Bench, times: int) -> Iterator[None]:
     """The newest checkpoint is cut off, or a byte in it has changed; its date is in 1970."""
     for index in range(times):
         work_dir = bench.work_dir()
-        bench.run(work_dir, *fault(14), code=1)
+        bench.run(work_dir, *fault(10), code=1)
         newest = Path((work_dir / 'last_checkpoint').read_text())
         content = bytearray(newest.read_bytes())
         content[len(content) // 2] ^= 1
@@ -152,7 +152,7 @@ def disk_full(bench: Bench, times: int) -> Iterator[None]:
     for _ in range(times):
         work_dir = bench.work_dir()
         with small_disk(work_dir) as mounted:
-            bench.run(work_dir, *fault(9), code=1)
+            bench.run(work_dir, *fault(5), code=1)
             newest = Path((work_dir / 'last_checkpoint').read_text())
             room = newest.stat().st_size // 2
             if mounted:
@@ -188,7 +188,7 @@ def clock_jump(bench: Bench, times: int) -> Iterator[None]:
     """The clock jumps a day back or forth at every look; stopped and resumed meanwhile."""
     for _ in range(times):
         work_dir, clock = bench.work_dir(), fault(2, 'clock', name='clock')
-        bench.run(work_dir, *clock, *fault(10, 'SIGTERM'), code=75)
+        bench.run(work_dir, *clock, *fault(6, 'SIGTERM'), code=75)
         bench.finish(work_dir, *clock)
         yield
 
@@ -220,7 +220,7 @@ def data_workers(children: Path) -> list[int]:
 def not_finite(bench: Bench, times: int) -> Iterator[None]:
     """Features overflow: the run stops before the update, and the step is repeated from its state."""
     for _ in range(times):
-        work_dir, at = bench.work_dir(), random.randrange(18)
+        work_dir, at = bench.work_dir(), random.randrange(12)
         expect(
             bench.run(work_dir, *fault(at, 'overflow'), code=1), f'iteration {at + 1}: not finite'
         )
@@ -236,7 +236,7 @@ def corrupt_file(bench: Bench, times: int) -> Iterator[None]:
     The run is stopped and resumed, with and without workers; it ends as one that was not.
     """
     images = bench.folder / 'corrupt'
-    good = [path.relative_to(images) for path in draw_images(images / 'good', 13).iterdir()]
+    good = [path.relative_to(images) for path in draw_images(images / 'good', 10).iterdir()]
     usable = [write_kind(images, name, *USABLE[name][:2]) for name in USABLE]
     unusable = [write_kind(images, name, *UNUSABLE[name][:2]) for name in UNUSABLE]
     files = bench.folder / 'corrupt.txt'
@@ -244,7 +244,7 @@ def corrupt_file(bench: Bench, times: int) -> Iterator[None]:
     options = [
         f'train_dataloader.dataset.data_root={images}',
         f'train_dataloader.dataset.ann_file={files}',
-        'train_dataloader.batch_size=3',  # 13 iterations an epoch
+        'train_dataloader.batch_size=4',  # 9 iterations an epoch
         'default_hooks.bad_images.max_share=0.5',
         'default_hooks.bad_images.interval=1',
     ]
