@@ -52,6 +52,7 @@ class NonFiniteHook(Hook):
         self.updated = False
         self.bad_gradients = []
         self.buffers = []
+        self.bad_outputs = {}
         self.handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_update)
 
     def after_train(self, runner: Runner) -> None:
@@ -109,19 +110,24 @@ class NonFiniteHook(Hook):
                 self._stop(runner, data_batch, outputs)
         self.buffers = []
 
-    def _restore_buffers(self, runner: Runner) -> None:
-        for buffer, value in zip(runner.model.buffers(), self.buffers):
-            buffer.copy_(value)
-
-    def _forget_scalars(self, runner: Runner, outputs: dict) -> None:
-        # They would be in the averages that a resumed run logs.
-        names = [*outputs, *(['grad_norm'] if runner.optim_wrapper.should_update() else [])]
-        logged = runner.message_hub.log_scalars
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take out of the history what a resumed run would average: the scalars of the bad step."""
+        if not self.bad_outputs:
+            return
+        names = [
+            *self.bad_outputs,
+            *(['grad_norm'] if runner.optim_wrapper.should_update() else []),
+        ]
+        logged = checkpoint['message_hub']['log_scalars']
         for name in {f'train/{name}' for name in names} & logged.keys():
             buffer = logged.pop(name)
             history, counts = buffer.data
             if len(history) > 1:
                 logged[name] = HistoryBuffer(history[:-1], counts[:-1], buffer.max_length)
+
+    def _restore_buffers(self, runner: Runner) -> None:
+        for buffer, value in zip(runner.model.buffers(), self.buffers):
+            buffer.copy_(value)
 
     def _stop(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
         losses = {name: float(value) for name, value in outputs.items()}
@@ -141,7 +147,7 @@ class NonFiniteHook(Hook):
             json.dumps(report, indent=1), osp.join(folder, f'batch_{get_rank()}.json')
         )
         self._restore_buffers(runner)
-        self._forget_scalars(runner, outputs)
+        self.bad_outputs = outputs
         runner.save_checkpoint(
             folder,
             'state.pth',

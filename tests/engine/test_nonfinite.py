@@ -56,7 +56,10 @@ def make_runner(tmp_path, monkeypatch):
         )
 
         def save_checkpoint(folder, name, meta, **_):
-            torch.save(dict(state_dict=model.state_dict(), meta=meta), f'{folder}/{name}')
+            history = runner.message_hub.state_dict()
+            runner.saved = dict(state_dict=model.state_dict(), meta=meta, message_hub=history)
+            runner.hook.before_save_checkpoint(runner, runner.saved)
+            torch.save(runner.saved, f'{folder}/{name}')
 
         runner.save_checkpoint = save_checkpoint
         runner.hook = NonFiniteHook()
@@ -102,7 +105,7 @@ def test_run_stops_before_the_update(make_runner, tmp_path, clip, value):
     assert state['meta'] == dict(epoch=0, iter=1)  # resuming repeats the step
     assert [v.item() for v in state['state_dict'].values()] == [*before, 1.0]
     # What a resumed run would average.
-    assert runner.message_hub.get_scalar('train/loss').data[0].tolist() == [5.0]
+    assert runner.saved['message_hub']['log_scalars']['train/loss'].data[0].tolist() == [5.0]
 
 
 def test_gradient_alone(make_runner):
