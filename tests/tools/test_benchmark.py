@@ -1,0 +1,223 @@
+"""What tools/benchmark.py measures is what it says, and its output keeps its shape."""
+
+import json
+import sys
+import time
+
+import benchmark
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
+
+from conftest import ROOT, draw_images
+
+RECIPES = [ROOT / f'configs/mcl_r50_100e{variant}.py' for variant in ('', '_fast')]
+NETWORK = """
+_base_ = {base!r}
+model = dict(
+    backbone=dict(depth=18, stem_channels=16, base_channels=16),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=16, hid_channels=32, embed_channels=16),
+    head=dict(in_channels=16, hid_channels=32),
+)
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+"""
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    """The published and the fast recipe with a small network, a bad config and a few images."""
+    folder = tmp_path_factory.mktemp('work')
+    for recipe in RECIPES:
+        (folder / recipe.name).write_text(NETWORK.format(base=str(recipe)))
+    draw_images(folder / 'images', 5)
+    (folder / 'empty').mkdir()
+    return folder
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['tools/benchmark.py', *map(str, arguments)])
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        benchmark.main()
+
+
+SMALL = ['--batch-size', 4, '--side', 64, '--steps', 2, '--rounds', 1, '--threads', 1]
+
+
+def test_recipes_and_the_reference_take_turns(work, monkeypatch, capsys):
+    """The command end to end, each turn in a process of its own."""
+    configs = [work / recipe.name for recipe in RECIPES]
+    call(monkeypatch, *configs, '--reference', *SMALL, '--images', work / 'images',
+         '--profile', work / 'profile', '--json')  # fmt: skip
+    report = json.loads(capsys.readouterr().out)
+    assert {key: report[key] for key in ('schema', 'batch_size', 'steps', 'threads', 'device')} == {
+        'schema': 1, 'batch_size': 4, 'steps': 2, 'threads': 1, 'device': report['device'],
+    }  # fmt: skip
+    names = [candidate['name'] for candidate in report['candidates']]
+    assert names == ['mcl_r50_100e_reference', 'mcl_r50_100e', 'mcl_r50_100e_fast']
+    keys = {key for key, *_ in benchmark.ROWS}
+    for candidate in report['candidates']:
+        (values,) = candidate['rounds']
+        assert set(values) == set(candidate['values']) == keys
+        assert candidate['side'] == 64
+        shares = [values[f'{part}_share'] for part in benchmark.PARTS]
+        assert sum(shares) == pytest.approx(1)
+        assert min(shares) >= 0
+        assert 0 < values['data_share'] < 1
+        assert 0.1 < values['peak_memory'] < 8  # GiB; PyTorch alone takes some hundred MiB
+        # A step alone leaves out only what end to end has besides.
+        assert values['end_to_end_rate'] < 1.5 * values['step_rate']
+    reference, dense, fast = (candidate['rounds'][0] for candidate in report['candidates'])
+    assert reference['multiply_adds'] > dense['multiply_adds'] > fast['multiply_adds']
+    assert fast['data_rate'] > 2 * dense['data_rate']
+    assert report['candidates'][2]['ratios']['data_rate']['median'] == pytest.approx(
+        fast['data_rate'] / reference['data_rate']
+    )
+    for name in names:
+        assert 'aten::convolution_backward' in (work / f'profile/{name}.txt').read_text()
+        trace = json.loads((work / f'profile/{name}.json').read_text())
+        assert {'montage', 'EMA'} <= {event.get('name') for event in trace['traceEvents']}
+
+
+@pytest.fixture
+def small_step(tiny_config, build, views):
+    """Makes a model, its optimiser and a batch, always the same."""
+
+    def make():
+        model = build(tiny_config).train()
+        return (
+            model,
+            OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)),
+            dict(inputs=views(8)),
+        )
+
+    return make
+
+
+def test_watching_a_step_leaves_it_as_it_is(small_step):
+    """Losses, weights and target are those of an unwatched step, and every part is seen."""
+    results = []
+    for watched in (False, True):
+        model, wrapper, batch = small_step()
+        stopwatch = benchmark.Stopwatch()
+        if watched:
+            benchmark.watch_parts(model, wrapper, stopwatch)
+        torch.manual_seed(1)
+        results.append((benchmark.train_step(model, wrapper, batch), model.state_dict()))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert {part: len(spans) for part, spans in stopwatch.spans.items()} == {
+        'montage': 1, 'online': 2, 'target': 2, 'loss': 1, 'backward': 1, 'optimiser': 2, 'EMA': 1,
+    }  # fmt: skip
+
+
+def test_the_target_moves_only_with_an_update(small_step):
+    """With accumulation, two steps in three end without."""
+    model, _, batch = small_step()
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=3)
+    wrapper.initialize_count_status(model, 0, 3)
+    stopwatch = benchmark.Stopwatch()
+    benchmark.watch_parts(model, wrapper, stopwatch)
+    for _ in range(3):
+        benchmark.train_step(model, wrapper, batch)
+    assert [len(stopwatch.spans[part]) for part in ('backward', 'EMA')] == [3, 1]
+
+
+def test_the_reference_has_the_losses_of_the_dense_step(small_step):
+    """It computes more in the target, and throws that away."""
+    results, projected = [], []
+    for reference in (False, True):
+        model, _, batch = small_step()
+        if reference:
+            benchmark.compute_like_the_authors(model)
+        cells = []
+        model.target.neck.projector.register_forward_hook(
+            lambda _, args, output, cells=cells: cells.append(len(args[0]))
+        )
+        torch.manual_seed(1)
+        results.append(model.loss(model.data_preprocessor(batch)['inputs']))
+        projected.append(cells)
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    sheets = 8 + 2 + 1 + 1
+    assert projected == [[sheets] * 2, [64 * sheets, 16 * sheets, 4 * sheets, sheets] * 2]
+
+
+def test_stopwatch_adds_up_the_calls():
+    stopwatch = benchmark.Stopwatch()
+    nap = stopwatch.timed('nap', time.sleep)
+    nap(0.05)
+    nap(0.15)
+    assert 0.2 <= stopwatch.seconds('nap') < 1
+    assert stopwatch.seconds('never') == 0
+
+
+def test_summary_and_table():
+    """Ratios are taken round by round: a slow round slows both of its turns."""
+    keys = [key for key, *_ in benchmark.ROWS]
+    rates = [(10, 20), (4, 12), (8, 20)]
+    rounds = [
+        [dict(dict.fromkeys(keys, 0.5), step_rate=rate, EMA_share=None) for rate in turn]
+        for turn in rates
+    ]
+    first, second = benchmark.summarise(rounds)
+    assert first['values']['step_rate'] == dict(median=8, min=4, max=10)
+    assert second['values']['step_rate'] == dict(median=20, min=12, max=20)
+    assert first['ratios']['step_rate'] == dict(median=1, min=1, max=1)
+    assert second['ratios']['step_rate'] == dict(median=2.5, min=2, max=3)
+    assert first['values']['EMA_share'] is None
+    assert 'EMA_share' not in first['ratios']
+    lines = benchmark.table(['a', 'b'], [first, second]).splitlines()
+    assert '| step alone, images/s | 8 (4 to 10) | 20 (12 to 20) |' in lines
+    assert '| - times the first | 1.00 | 2.50 (2.00 to 3.00) |' in lines
+    assert '| EMA, of the step | - | - |' in lines
+    assert '| online, of the step | 50.0% | 50.0% |' in lines
+
+
+def test_side_and_batch_of_both_recipes(work):
+    for recipe in RECIPES:
+        cfg = Config.fromfile(work / recipe.name)
+        assert benchmark.prepare(cfg, 8, None, 'images', 'list.txt') == 224
+        assert benchmark.prepare(cfg, 8, 96, 'images', 'list.txt') == 96
+        with DefaultScope.overwrite_default_scope('mcl_mm'):
+            dataset = cfg.train_dataloader.dataset
+            dataset.update(data_root=str(work / 'images'), ann_file='')
+            batch = benchmark.DATASETS.build(dataset)[0]['inputs']
+        assert batch[0].shape == (3, 96, 96)
+        assert cfg.train_dataloader.batch_size == 8
+
+
+def test_drawn_photos_cost_what_photos_cost(tmp_path):
+    """Half a bit to two and a half bits a pixel, as JPEGs of quality 92 have."""
+    benchmark.draw_photos(str(tmp_path), 4)
+    sizes = [path.stat().st_size * 8 / (500 * 375) for path in tmp_path.glob('*.jpg')]
+    assert len(sizes) == 4
+    assert 0.5 < min(sizes) <= max(sizes) < 6
+
+
+def test_images_are_listed_as_often_as_an_epoch_needs(work, tmp_path):
+    benchmark.list_images(str(work / 'images'), 12, str(tmp_path / 'list.txt'))
+    names = (tmp_path / 'list.txt').read_text().splitlines()
+    assert names == [f'{index % 5:04d}.jpg' for index in range(12)]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['{work}/mcl_r50_100e.py', '--batch-size', 1], '--batch-size must be at least 2, got 1'),
+        (['{work}/mcl_r50_100e.py', '--rounds', 0], '--rounds must be at least 1'),
+        (['{work}/mcl_r50_100e.py', '--side', 80], '--side must be a multiple of 32 pixels, got 80'),
+        (['{work}/mcl_r50_100e.py', '--images', '/nowhere'], 'no image folder at /nowhere'),
+        (['{work}/mcl_r50_100e.py', '--images', '{work}/empty'], 'no image in .*empty'),
+        (['{work}/nothing.py'], 'nothing.py'),
+        (['{work}/mcl_r50_100e_fast.py', '--reference'], '--reference needs a first config that is not'),
+        ([ROOT / 'configs/quickstart/finetune.py'], 'finetune.py is not a config of pre-training'),
+        (['{work}/mcl_r50_100e.py', '--cfg-options', 'model.head.loss_weights=(1,1)'],
+         'number of levels'),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_clear_error(work, monkeypatch, arguments, message):
+    """Before anything is measured."""
+    monkeypatch.setattr(benchmark, 'ProcessPoolExecutor', None)
+    with pytest.raises(SystemExit, match=message) as error:
+        call(monkeypatch, *(str(argument).replace('{work}', str(work)) for argument in arguments))
+    assert '\n' not in str(error.value.code)
