@@ -555,12 +555,7 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
         dict: Circumstances; per candidate its name, all rounds and their summary.
     """
     images, listed = args.images or os.path.join(folder, 'images'), os.path.join(folder, 'list.txt')
-    if not args.images:
-        os.mkdir(images)
-        draw_photos(images)
-    list_images(images, args.steps * args.batch_size, listed)
-
-    candidates, costs = [], []
+    candidates, costs, rounds = [], [], []
     for index, path in enumerate(args.config):
         cfg = Config.fromfile(path)
         cfg.merge_from_dict(args.cfg_options or {})
@@ -573,13 +568,17 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
                 raise ValueError(f'--reference needs a first config that is not routed, not {path}')
             candidates.append(Candidate(f'{name}_reference', cfg, side, True))
         candidates.append(Candidate(name, cfg, side, False))
+
+    if not args.images:
+        os.mkdir(images)
+        draw_photos(images)
+    list_images(images, args.steps * args.batch_size, listed)
     for name, cfg, side, reference in candidates:
         print(f'counting {name}', file=sys.stderr)
         with DefaultScope.overwrite_default_scope('mcl_mm'):
             DATASETS.build(cfg.train_dataloader.dataset)[0]  # fails now rather than in its turn
         costs.append(multiply_adds(cfg.model, args.batch_size, side, reference))
 
-    rounds = []
     for turn in range(args.rounds):
         rounds.append([])
         for candidate, (step_cost, backbone_cost) in zip(candidates, costs):

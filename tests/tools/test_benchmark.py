@@ -42,20 +42,16 @@ def call(monkeypatch, *arguments):
         benchmark.main()
 
 
-SMALL = ['--batch-size', 4, '--side', 64, '--steps', 2, '--rounds', 1, '--threads', 1]
-
-
-def test_recipes_and_the_reference_take_turns(work, monkeypatch, capsys):
+def test_a_recipe_and_the_reference_take_turns(work, monkeypatch, capsys):
     """The command end to end, each turn in a process of its own."""
-    configs = [work / recipe.name for recipe in RECIPES]
-    call(monkeypatch, *configs, '--reference', *SMALL, '--images', work / 'images',
-         '--profile', work / 'profile', '--json')  # fmt: skip
+    call(monkeypatch, work / 'mcl_r50_100e_fast.py', '--reference', '--batch-size', 4, '--side', 64,
+         '--steps', 2, '--rounds', 1, '--threads', 1, '--images', work / 'images',
+         '--profile', work / 'profile', '--json', '--cfg-options', 'model.routed=False')  # fmt: skip
     report = json.loads(capsys.readouterr().out)
-    assert {key: report[key] for key in ('schema', 'batch_size', 'steps', 'threads', 'device')} == {
-        'schema': 1, 'batch_size': 4, 'steps': 2, 'threads': 1, 'device': report['device'],
-    }  # fmt: skip
+    expected = dict(schema=1, batch_size=4, steps=2, threads=1, torch=torch.__version__)
+    assert expected.items() <= report.items()
     names = [candidate['name'] for candidate in report['candidates']]
-    assert names == ['mcl_r50_100e_reference', 'mcl_r50_100e', 'mcl_r50_100e_fast']
+    assert names == ['mcl_r50_100e_fast_reference', 'mcl_r50_100e_fast']
     keys = {key for key, *_ in benchmark.ROWS}
     for candidate in report['candidates']:
         (values,) = candidate['rounds']
@@ -66,14 +62,10 @@ def test_recipes_and_the_reference_take_turns(work, monkeypatch, capsys):
         assert min(shares) >= 0
         assert 0 < values['data_share'] < 1
         assert 0.1 < values['peak_memory'] < 8  # GiB; PyTorch alone takes some hundred MiB
-        # A step alone leaves out only what end to end has besides.
-        assert values['end_to_end_rate'] < 1.5 * values['step_rate']
-    reference, dense, fast = (candidate['rounds'][0] for candidate in report['candidates'])
-    assert reference['multiply_adds'] > dense['multiply_adds'] > fast['multiply_adds']
-    assert fast['data_rate'] > 2 * dense['data_rate']
-    assert report['candidates'][2]['ratios']['data_rate']['median'] == pytest.approx(
-        fast['data_rate'] / reference['data_rate']
-    )
+    reference, dense = (candidate['rounds'][0] for candidate in report['candidates'])
+    assert reference['multiply_adds'] > 1.05 * dense['multiply_adds']
+    for key, ratio in report['candidates'][1]['ratios'].items():
+        assert ratio['median'] == pytest.approx(dense[key] / reference[key])
     for name in names:
         assert 'aten::convolution_backward' in (work / f'profile/{name}.txt').read_text()
         trace = json.loads((work / f'profile/{name}.json').read_text())
