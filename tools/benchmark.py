@@ -438,7 +438,7 @@ def draw_photos(folder: str, count: int = 32) -> None:
             cv2.circle(
                 image, centre, int(rng.integers(10, 80)), rng.uniform(0, 255, 3).tolist(), -1
             )
-        image += rng.normal(0, 4, image.shape)
+        image += rng.normal(0, 7, image.shape)
         path = os.path.join(folder, f'{index:03d}.jpg')
         cv2.imwrite(path, image.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
