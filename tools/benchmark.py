@@ -45,13 +45,15 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
-from train import adapt_to_cpu
 
-import mcl_mm  # noqa: F401  (checks the environment and registers the components)
-from mcl_mm.datasets import UnlabelledImages
-from mcl_mm.datasets.montage import Montage
-from mcl_mm.models import MCL
-from mcl_mm.registry import DATASETS, MODELS
+with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself; mmpretrain prints
+    from train import adapt_to_cpu
+
+    import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+    from mcl_mm.datasets import UnlabelledImages
+    from mcl_mm.datasets.montage import Montage
+    from mcl_mm.models import MCL
+    from mcl_mm.registry import DATASETS, MODELS
 
 TOOLS = Path(__file__).resolve().parent
 PARTS = ('montage', 'online', 'target', 'loss', 'backward', 'optimiser', 'EMA', 'other')
