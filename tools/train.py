@@ -139,6 +139,9 @@ def main() -> None:
         runner.train()
     except (FloatingPointError, TooManyBadImagesError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
+    except OSError as error:  # the disk is full, the images have vanished
+        reason = str(error).splitlines()[-1]  # out of a data worker it comes with a traceback
+        sys.exit(f'{reason}. Go on from the last checkpoint with --resume')
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error):
             raise

@@ -77,6 +77,10 @@ class BadImagesHook(Hook):
             self.exchange(runner)
             self.check_share(runner)
 
+    def before_stop(self, runner: Runner) -> None:
+        """List what was met before a run that is being stopped."""
+        self.exchange(runner)
+
     def after_train(self, runner: Runner) -> None:
         """List what the last iterations have met."""
         self.exchange(runner)

@@ -169,6 +169,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, dict(epoch=epochs, iter=iters))
             self.due = False
         if self.stopping:
+            runner.call_hook('before_stop')  # what other hooks still have to write down
             barrier()  # the first process to exit would take the one that writes with it
             if self.error is not None:
                 raise self.error
@@ -179,7 +180,8 @@ class SafeCheckpointHook(CheckpointHook):
             raise SystemExit(EXIT_CODE)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: Union[int, str], meta: dict) -> None:
-        previous = self.last_ckpt
+        previous, info = self.last_ckpt, runner.message_hub.runtime_info
+        before = {key: info[key] for key in ('last_ckpt', 'keep_ckpt_ids') if key in info}
         kept = [*(old for old in self.keep_ckpt_ids if old != step), step]
         if self.max_keep_ckpts > 0:
             # With those to be removed: if the run is killed before that, resuming does it.
@@ -206,6 +208,9 @@ class SafeCheckpointHook(CheckpointHook):
         except OSError as error:
             message = f'{self.last_ckpt} could not be written ({error})'
             self.last_ckpt = previous
+            for key in ('last_ckpt', 'keep_ckpt_ids'):
+                info.pop(key, None)
+            info.update(before)
             if self.stopping or meta['iter'] == runner.max_iters:
                 raise OSError(
                     f'{message}. Make room and go on with --resume from '

@@ -18,13 +18,16 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     Attributes:
         batches_done (int): Batches of the current epoch that a resumed run has seen already.
+        epoch_begin (int): The iteration at which the current epoch began.
     """
 
     batches_done = 0
+    epoch_begin = 0
 
     def run_epoch(self) -> None:
         """Train on what is left of the epoch."""
         begin, self.batches_done = self.batches_done, 0
+        self.epoch_begin = self._iter - begin
         if begin:
             self.dataloader.sampler.skip(begin * self.dataloader.batch_size)
         self.runner.call_hook('before_train_epoch')
@@ -79,8 +82,11 @@ class ExactResumeHook(Hook):
         seed_generators(self.seed, get_rank(), runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add to ``meta`` what the place in the data is counted in."""
-        checkpoint['meta']['data'] = describe_data(runner)
+        """Add to ``meta`` the place in the data, and what it is counted in."""
+        meta, loop = checkpoint['meta'], runner.train_loop
+        inside = isinstance(loop, ResumableEpochLoop) and meta['epoch'] == loop.epoch
+        done = meta['iter'] - loop.epoch_begin if inside else 0
+        meta['data'] = dict(describe_data(runner), batches_done=done)
 
 
 def describe_data(runner: Runner) -> dict[str, int]:
@@ -111,10 +117,7 @@ def batches_done(runner: Runner, meta: dict) -> int:
     if before is None:  # not saved by this project's hooks, so at the end of an epoch
         return 0
     changes = ', '.join(f'{k} {before[k]} -> {v}' for k, v in now.items() if v != before[k])
-    done = 0
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        done = meta['iter'] - meta['epoch'] * before['epoch_length']
-        done = max(done, 0)  # the epochs before had another length
+    done = before['batches_done']
     if done and changes:
         raise ValueError(
             f'the checkpoint is from inside an epoch, whose place in the data is lost: {changes}. '

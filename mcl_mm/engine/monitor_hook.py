@@ -1,7 +1,7 @@
 """Does it learn? What to look at while a run is young, and warnings in words."""
 
 import logging
-from math import exp, log, log1p, sqrt
+from math import exp, isfinite, log, log1p, sqrt
 from typing import Optional
 
 import torch
@@ -211,6 +211,8 @@ class MonitorHook(Hook):
         """Compare the worse side's spread and rank with what is possible."""
         std = min(scalars[f'std_{side}_level_{level}'] for side in 'qk')
         rank = min(scalars[f'rank_{side}_level_{level}'] for side in 'qk')
+        if not isfinite(std + rank):  # a step that is left out says nothing
+            return
         full_std, full_rank = 1 / sqrt(length), min(tiles, length)
         self.warn_if(
             std < self.min_spread * full_std or rank < self.min_spread * full_rank,

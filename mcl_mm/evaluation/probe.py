@@ -62,7 +62,7 @@ class Probe(Hook):
         num_workers (int): Processes that read images. Defaults to 2.
     """
 
-    priority = 'LOW'  # after MMEngine has written its line
+    priority = 95  # after MMEngine has written its line and its checkpoint
     name: str
     data: ProbeImages
 

@@ -66,6 +66,7 @@ def test_signalled_run_saves_within_one_iteration(uninterrupted, folder):
     work_dir = folder / f'{config.stem}_{number}'
     output = run(config, work_dir, *fault(9, number), code=75)
     assert f'{number}: saving and stopping' in output
+    assert '0005.jpg\tnot an image' in (work_dir / 'bad_images.txt').read_text()  # noted till then
     assert final_state(work_dir)['meta']['iter'] == 10
     name = 'epoch_2_iter_10.pth' if by_epoch else 'iter_10.pth'
     assert (work_dir / 'last_checkpoint').read_text().endswith(f'/{name}')
@@ -85,6 +86,24 @@ def test_signal_in_the_last_iteration_of_an_epoch(uninterrupted, folder):
     assert (work_dir / 'last_checkpoint').read_text().endswith('/epoch_2.pth')
     run(config, work_dir)
     check_same_run(work_dir, whole)
+
+
+@by_epoch_only
+def test_place_is_kept_after_epochs_of_another_length(uninterrupted, folder):
+    """Two epochs of 4 iterations, then one of 3 that is stopped after 2."""
+    config, whole = uninterrupted
+    longer, cut = folder / 'longer', folder / 'longer_cut'
+    for work_dir in (longer, cut):
+        shutil.copytree(whole, work_dir)
+        (work_dir / 'epoch_3.pth').unlink()
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_2.pth'))
+    batch = 'train_dataloader.batch_size=3'
+    run(config, longer, batch)
+    run(config, cut, batch, *fault(9, 'SIGTERM'), code=75)
+    assert (cut / 'last_checkpoint').read_text().endswith('/epoch_2_iter_10.pth')
+    run(config, cut, batch)
+    assert final_state(cut)['meta']['iter'] == 11
+    check_same_run(cut, longer)
 
 
 def test_checkpoints_wait_for_the_end_of_an_accumulation(folder):

@@ -19,7 +19,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     drop_last=False,
-    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
+    sampler=dict(infinite=False),
     dataset=dict(data_root={images!r}),
 )
 train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2)
