@@ -29,6 +29,7 @@ from mmengine.registry import MODELS, init_default_scope
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.transfer import check_load, read_checkpoint
 from mcl_mm.transfer.check import compare
+from mcl_mm.transfer.doctor import type_name
 from mcl_mm.transfer.fit import PARTS, carry
 
 matplotlib.use('Agg')
@@ -73,7 +74,7 @@ def write_config(cfg: Config, start: tuple[str, ...], weights: str, seed: int, p
     cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     cfg.model.backbone.init_cfg = None
     cfg.load_from = os.path.abspath(weights) if start else None
-    others = [h for h in cfg.get('custom_hooks', []) if not h['type'].endswith('TransferHook')]
+    others = [h for h in cfg.get('custom_hooks', []) if type_name(h) != 'TransferHook']
     cfg.custom_hooks = [*others, dict(type='mcl_mm.TransferHook', parts=start)] if start else others
     path.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(path)

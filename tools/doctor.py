@@ -21,6 +21,7 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.transfer import Diagnosis, diagnose, read_checkpoint
+from mcl_mm.transfer.doctor import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
     """What the config's TransferHook carries; None if it has no such hook."""
     for hook in cfg.get('custom_hooks') or []:
-        if str(hook['type']).split('.')[-1] == 'TransferHook':
+        if type_name(hook) == 'TransferHook':
             hook = {key: value for key, value in hook.items() if key != 'priority'}
             return HOOKS.build(dict(hook, type='mcl_mm.TransferHook')).parts
     return None

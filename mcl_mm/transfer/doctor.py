@@ -443,7 +443,7 @@ def no_warmup(case: Case) -> Optional[Finding]:
     if not has_sgd(case.cfg):  # with AdamW detectors often do without
         return None
     rising = ('LinearLR', 'ConstantLR', 'OneCycleLR', 'QuadraticWarmupLR')
-    if any(s['type'] in rising and not s.get('begin', 0) for s in schedulers(case.cfg)):
+    if any(type_name(s) in rising and not s.get('begin', 0) for s in schedulers(case.cfg)):
         return None
     text = (
         'the learning rate starts at its full height: the new heads send large gradients into the '
@@ -462,7 +462,7 @@ def no_decay(case: Case) -> Optional[Finding]:
         return None
     train = case.cfg.get('train_cfg') or {}
     for scheduler in schedulers(case.cfg):
-        kind, by_epoch = scheduler['type'], scheduler.get('by_epoch', True)
+        kind, by_epoch = type_name(scheduler), scheduler.get('by_epoch', True)
         end = train.get('max_epochs') if by_epoch else train.get('max_iters')
         first = {
             'MultiStepLR': min(scheduler.get('milestones') or [float('inf')]),
@@ -491,7 +491,7 @@ def few_epochs(case: Case) -> Optional[Finding]:
     epochs = (case.cfg.get('train_cfg') or {}).get('max_epochs')
     dataset = (case.cfg.get('train_dataloader') or {}).get('dataset') or {}
     while epochs and dataset:
-        epochs *= dataset.get('times', 1) if dataset.get('type') == 'RepeatDataset' else 1
+        epochs *= dataset.get('times', 1) if type_name(dataset) == 'RepeatDataset' else 1
         dataset = dataset.get('dataset') or {}
     if not epochs or epochs >= PROTOCOL_EPOCHS:
         return None
@@ -527,10 +527,17 @@ def batch_size(cfg: Config) -> Optional[int]:
 def has_sgd(cfg: Config) -> bool:
     """Whether the optimiser is that of the protocol."""
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    return optimizer.get('type') == 'SGD'
+    return type_name(optimizer) == 'SGD'
 
 
 def schedulers(cfg: Config) -> list[dict]:
     """The learning rate's schedulers in a config; a single one may stand alone."""
     found = cfg.get('param_scheduler') or []
-    return [s for s in ([found] if isinstance(found, dict) else found) if s['type'].endswith('LR')]
+    found = [found] if isinstance(found, dict) else found
+    return [scheduler for scheduler in found if type_name(scheduler).endswith('LR')]
+
+
+def type_name(part: dict) -> str:
+    """Name of the class that a part of a config is of, without scope; its type may be the class itself."""
+    kind = part.get('type') or ''
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]

@@ -479,3 +479,24 @@ def test_command_refuses_bad_input_in_one_line(files, monkeypatch, arguments, me
 def test_an_exported_model_of_this_package_is_clean(pretrained):
     cfg = tiny_detector(FASTER_RCNN)
     assert examine(cfg, dict(state_dict=to_mmdet(pretrained.state_dict()))).errors == []
+
+
+def test_types_that_are_classes(export):
+    """As in configs of MMEngine's newer style."""
+    from doctor import carried_parts
+    from mmengine.optim import LinearLR, MultiStepLR
+    from torch.optim import SGD
+
+    from mcl_mm.engine import TransferHook
+
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    classes = dict(LinearLR=LinearLR, MultiStepLR=MultiStepLR)
+    for scheduler in cfg.param_scheduler:
+        scheduler['type'] = classes[scheduler['type']]
+    cfg.optim_wrapper.optimizer['type'] = SGD
+    cfg.custom_hooks = [dict(type=TransferHook, parts=('backbone',))]
+    assert examine(cfg, export).traps == []
+    assert carried_parts(cfg) == ('backbone',)
+    cfg.param_scheduler = cfg.param_scheduler[1:]
+    cfg.optim_wrapper.optimizer['lr'] *= 100
+    assert {'lr-far', 'no-warmup'} <= set(ids(examine(cfg, export).traps))
