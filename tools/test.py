@@ -19,7 +19,7 @@ from train import adapt_to_cpu
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.registry import VISUALIZERS
-from mcl_mm.transfer import check_load, read_checkpoint
+from mcl_mm.transfer import check_whole, read_checkpoint
 
 
 @VISUALIZERS.register_module()
@@ -69,7 +69,7 @@ def main() -> None:
                 'a detector from its export and test that'
             )
         name = os.path.splitext(os.path.basename(args.config))[0]
-        cfg.work_dir = args.work_dir or os.path.join('work_dirs', name)
+        cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint
         if args.show_dir:
@@ -77,12 +77,13 @@ def main() -> None:
         if not torch.cuda.is_available():
             adapt_to_cpu(cfg)
         runner = Runner.from_cfg(cfg)
-        report = check_load(runner.model, read_checkpoint(args.checkpoint)['state_dict'])
-        if report.missing:
+        state_dict = read_checkpoint(args.checkpoint)['state_dict']
+        try:
+            check_whole(runner.model, state_dict)
+        except ValueError as error:
             raise ValueError(
-                f'{args.checkpoint} lacks {len(report.missing)} weights of the detector, first '
-                f'{report.missing[0]}: it has not been fine-tuned with {args.config}'
-            )
+                f'{args.checkpoint} has not been fine-tuned with {args.config}: {error}'
+            ) from error
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
     runner.test()

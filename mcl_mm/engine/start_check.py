@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mcl_mm.models import MCL
-from mcl_mm.transfer import check_load, diagnose, read_checkpoint
+from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
 
 from .checkpoint_hook import find_intact_checkpoint
 from .exact_resume import batches_done
@@ -101,6 +101,7 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
         )
+    check_whole(model, checkpoint['state_dict'])
     batches_done(runner, checkpoint['meta'])
 
 

@@ -1,4 +1,4 @@
-from .check import LoadReport, check_load, count_table
+from .check import LoadReport, check_load, check_whole, count_table
 from .checkpoint import read_checkpoint
 from .detectron2 import to_detectron2
 from .doctor import Diagnosis, diagnose
@@ -14,6 +14,7 @@ __all__ = [
     'LoadReport',
     'Renamed',
     'check_load',
+    'check_whole',
     'count_table',
     'diagnose',
     'fit_to_detector',

@@ -206,3 +206,22 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
     for reason in refusals(model, state_dict, report):
         raise ValueError(f'{reason.text}. Fix: {reason.fix}\n{report.table()}')
     return report
+
+
+def check_whole(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Refuse weights that would leave a part of a model as it was initialised.
+
+    Args:
+        model (nn.Module): The model that is about to load them.
+        state_dict (dict[str, Tensor]): The weights.
+
+    Raises:
+        ValueError: As :func:`check_load`, or a tensor of the model is missing or has another shape.
+    """
+    report = check_load(model, state_dict)
+    lacking = report.missing + report.mismatched
+    if lacking:
+        raise ValueError(
+            f'{len(lacking)} weights of the model are missing from the file or have another shape '
+            f'there, first {lacking[0]}'
+        )

@@ -8,9 +8,9 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-from conftest import ROOT
+from conftest import ROOT, build_detector, tiny_detector
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer import check_load, to_mmdet
+from mcl_mm.transfer import check_load, check_whole, to_mmdet
 
 
 @pytest.fixture(scope='module')
@@ -121,3 +121,14 @@ def test_unexported_checkpoint_is_refused(tiny_config, build):
     model.backbone = build(tiny_config).backbone
     with pytest.raises(ValueError, match=r'tools/export\.py first'):
         check_load(model, build(tiny_config).state_dict())
+
+
+def test_a_whole_checkpoint_leaves_nothing_at_random():
+    detector = build_detector(tiny_detector('retinanet/retinanet_r50_fpn_1x_coco.py').model)
+    weights = detector.state_dict()
+    check_whole(detector, weights)
+    name = 'bbox_head.retina_cls.weight'
+    with pytest.raises(ValueError, match=f'1 weights .*another shape there, first {name}'):
+        check_whole(detector, dict(weights, **{name: weights[name][:9]}))
+    with pytest.raises(ValueError, match=f'1 weights .*missing.*, first {name}'):
+        check_whole(detector, {k: v for k, v in weights.items() if k != name})
