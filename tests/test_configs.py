@@ -10,7 +10,7 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, build_detector, draw_images, tiny_detector
 from mcl_mm.registry import MODELS
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py')) + [ROOT / 'configs/quickstart/pretrain.py']
@@ -261,3 +261,26 @@ def test_without_a_gpu_the_fast_recipe_is_float32_in_the_ordinary_memory_format(
     assert not {'dtype', 'loss_scale'} & cfg.optim_wrapper.keys()
     assert not cfg.model.channels_last
     assert cfg.model.routed
+
+
+def test_without_a_gpu_processes_have_batch_norm_of_their_own(tmp_path):
+    """SyncBN refuses to run on the CPU."""
+    from train import adapt_to_cpu
+
+    cfg = tiny_detector('retinanet/retinanet_r50_fpn_1x_coco.py')
+    cfg.launcher = 'pytorch'
+    cfg.model.backbone.norm_cfg = dict(type='SyncBN', requires_grad=True)
+    cfg.model.neck.norm_cfg = dict(type='MMSyncBN', requires_grad=True)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    try:
+        adapt_to_cpu(cfg)
+        detector = build_detector(cfg.model).train()
+        maps = detector.extract_feat(torch.rand(2, 3, 64, 64))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(m.isfinite().all() for m in maps)
+    assert cfg.sync_bn is None
+    assert cfg.model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
+    assert cfg.model.neck.norm_cfg == dict(type='BN', requires_grad=True)

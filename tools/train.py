@@ -24,6 +24,7 @@ from mmengine.runner import Runner
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.engine import TooManyBadImagesError, check_start
+from mcl_mm.transfer.doctor import type_name
 
 SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
 
@@ -124,9 +125,21 @@ def adapt_to_cpu(cfg: Config) -> None:
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
         )
-        if cfg.get('sync_bn'):
+        if replace_sync_bn(cfg.get('model')) or cfg.get('sync_bn'):
             print_log('No GPU: batch norm statistics are per process, not synchronised.', 'current')
             cfg.sync_bn = None
+
+
+def replace_sync_bn(part: object) -> bool:
+    """Make plain batch norm of what is synchronised in the config of a model; whether there was any."""
+    if isinstance(part, (list, tuple)):
+        return any([replace_sync_bn(value) for value in part])
+    if not isinstance(part, dict):
+        return False
+    found = type_name(part) in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
+    if found:
+        part['type'] = 'BN'
+    return any([found, *map(replace_sync_bn, part.values())])
 
 
 def main() -> None:
