@@ -28,6 +28,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.transfer import check_load, read_checkpoint
+from mcl_mm.transfer.adapt import SOURCES
 from mcl_mm.transfer.check import compare
 from mcl_mm.transfer.doctor import type_name
 from mcl_mm.transfer.fit import PARTS, carry
@@ -68,11 +69,25 @@ def starts_with_room(
     return {name: parts for name, parts in starts.items() if name in wanted}
 
 
+def is_file(source: object) -> bool:
+    """Whether an ``init_cfg``, or an older ``pretrained``, reads weights from a file."""
+    if isinstance(source, (list, tuple)):
+        return any(map(is_file, source))
+    return isinstance(source, str) or (
+        isinstance(source, dict) and type_name(source).startswith('Pretrained')
+    )
+
+
 def write_config(cfg: Config, start: tuple[str, ...], weights: str, seed: int, path: Path) -> None:
     """The config of one run: ``cfg`` with a start and a seed of its own."""
     cfg = Config(cfg.to_dict())
     cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    cfg.model.backbone.init_cfg = None
+    # A second source of weights would make no start what its name says.
+    for part in filter(None, (cfg.model, cfg.model.backbone, cfg.model.get('neck'))):
+        for one in part if isinstance(part, list) else [part]:
+            for source in SOURCES:
+                if is_file(one.get(source)):
+                    one[source] = None
     cfg.load_from = os.path.abspath(weights) if start else None
     others = [h for h in cfg.get('custom_hooks', []) if type_name(h) != 'TransferHook']
     cfg.custom_hooks = [*others, dict(type='mcl_mm.TransferHook', parts=start)] if start else others

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from compare_transfer import headline, last_evaluation, main, starts_with_room, table
+from compare_transfer import headline, last_evaluation, main, starts_with_room, table, write_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT
+from mcl_mm.engine import TransferHook
 from mcl_mm.transfer import to_mmdet
 from tiny_datasets import write_voc
 
@@ -46,6 +47,26 @@ def test_starts_are_those_that_differ_for_the_detector(export, capsys):
         ]
         assert 'left out: +box_head' in capsys.readouterr().out
         assert list(starts_with_room(Config.fromfile(RETINANET), export, ['+neck'])) == ['+neck']
+
+
+def test_random_is_random(tmp_path):
+    """No weights from elsewhere, under whatever key a config has them; how layers are drawn stays."""
+    cfg = Config.fromfile(RETINANET)
+    file = dict(type='Pretrained', checkpoint='elsewhere.pth')
+    drawn = dict(type='Xavier', layer='Conv2d', distribution='uniform')
+    cfg.model.init_cfg = file
+    cfg.model.pretrained = 'elsewhere.pth'
+    cfg.model.backbone.update(init_cfg=[drawn, file], pretrained='elsewhere.pth')
+    cfg.model.neck.init_cfg = file
+    cfg.custom_hooks = [dict(type=TransferHook), dict(type='mcl_mm.TransferHook')]
+    for start in ((), ('backbone',)):
+        write_config(cfg, start, 'export.pth', 0, tmp_path / 'config.py')
+        text = (tmp_path / 'config.py').read_text()
+        assert 'elsewhere' not in text
+        assert text.count('TransferHook') == len(start)
+    cfg.model.neck.init_cfg = drawn
+    write_config(cfg, (), 'export.pth', 0, tmp_path / 'config.py')
+    assert Config.fromfile(tmp_path / 'config.py').model.neck.init_cfg == drawn
 
 
 def test_table_holds_mean_and_sample_deviation():
