@@ -128,6 +128,8 @@ def main() -> None:
             raise ValueError(
                 f'the name of a file for {args.to} must end in {suffix}, not {args.out}'
             )
+        if os.path.exists(args.out) and os.path.samefile(args.checkpoint, args.out):
+            raise ValueError(f'{args.out} is the checkpoint itself: give the export another name')
         checkpoint = read_checkpoint(args.checkpoint)
         weights, meta, left = checkpoint['state_dict'], checkpoint['meta'], {}
         if not is_export(weights):

@@ -4,6 +4,7 @@ import pickle
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .rename import NORM, Renamed, rename
@@ -81,6 +82,11 @@ class ArrayPickler(pickle.Pickler):
         return NotImplemented
 
 
+def as_array(value: Tensor) -> np.ndarray:
+    """The tensor for NumPy, which has no bfloat16: such become float32, exactly."""
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
 def write_pickle(file: BinaryIO, state_dict: dict[str, Tensor], meta: dict) -> None:
     """Write a file that Detectron2's ``DetectionCheckpointer`` loads: names to NumPy arrays.
 
@@ -90,7 +96,7 @@ def write_pickle(file: BinaryIO, state_dict: dict[str, Tensor], meta: dict) -> N
         meta (dict): Goes along under ``meta``, which Detectron2 ignores.
     """
     content = dict(
-        model={name: value.numpy() for name, value in state_dict.items()},
+        model={name: as_array(value) for name, value in state_dict.items()},
         __author__='mcl_mm',
         matching_heuristics=False,
         meta=meta,

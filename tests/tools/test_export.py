@@ -189,6 +189,29 @@ def test_bad_output(folder, monkeypatch, out, name, message):
     assert set(folder.rglob('*')) == before
 
 
+def test_the_checkpoint_is_not_overwritten(folder, monkeypatch):
+    before = (folder / 'iter_7.pth').read_bytes()
+    with pytest.raises(SystemExit, match='ValueError: .* is the checkpoint itself'):
+        call(
+            monkeypatch, 'export', folder / 'iter_7.pth', folder / '..' / folder.name / 'iter_7.pth'
+        )
+    assert (folder / 'iter_7.pth').read_bytes() == before
+
+
+def test_bfloat16_for_detectron2(folder, monkeypatch, tmp_path):
+    export = torch.load(folder / 'mmdet.pth', weights_only=False)
+    weights = {
+        k: v.bfloat16() if v.is_floating_point() else v for k, v in export['state_dict'].items()
+    }
+    torch.save(dict(export, state_dict=weights), tmp_path / 'in.pth')
+    call(monkeypatch, 'export', tmp_path / 'in.pth', tmp_path / 'out.pkl', '--to', 'detectron2')
+    written = pickle.loads((tmp_path / 'out.pkl').read_bytes())['model'][
+        'backbone.fpn_output4.weight'
+    ]
+    assert written.dtype == np.float32
+    assert (written == weights['neck.fpn_convs.2.conv.weight'].float().numpy()).all()
+
+
 def test_full_disk_leaves_the_old_file_and_nothing_else(folder, tmp_path):
     (tmp_path / 'a.pth').write_text('old')
     command = f'ulimit -f 100; {sys.executable} tools/export.py {folder}/mmdet.pth {tmp_path}/a.pth'
