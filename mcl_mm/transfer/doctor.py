@@ -235,7 +235,10 @@ def frozen_norm(case: Case) -> Optional[Finding]:
 
 def norm_eval(case: Case) -> Optional[Finding]:
     """Batch norm that keeps its statistics."""
-    if not getattr(case.model.backbone, 'norm_eval', False) or not loaded(case, 'backbone.'):
+    backbone = case.model.backbone
+    if not getattr(backbone, 'norm_eval', False) or not loaded(case, 'backbone.'):
+        return None
+    if not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
         return None
     text = (
         'norm_eval keeps the batch norm statistics of pre-training; those of MCL are of sheets of small '
@@ -342,13 +345,13 @@ def missing_norm(case: Case) -> Optional[Finding]:
     bare = [
         name
         for name in case.report.unexpected
-        if name.startswith(('neck.', 'roi_head.')) and name.endswith('.running_mean')
+        if name.startswith(('neck.', 'roi_head.')) and name.endswith(('.bn.weight', '.gn.weight'))
         if f'{name.rsplit(".", 2)[0]}.conv.weight' in have
     ]
     if not bare:
         return None
     text = (
-        f'{len(bare)} convs of neck and box head load without the batch norm that followed them in '
+        f'{len(bare)} convs of neck and box head load without the norm that followed them in '
         f'pre-training, first {bare[0].rsplit(".", 2)[0]}: their outputs have another scale than the '
         'convs after them were trained on'
     )
@@ -360,7 +363,10 @@ def missing_norm(case: Case) -> Optional[Finding]:
         )
         if any(name.startswith(prefix) for name in bare)
     ]
-    fix = f'{SYNC_BN}; model = dict({", ".join(where)})'
+    norm = SYNC_BN
+    if bare[0].endswith('.gn.weight'):
+        norm = "norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)"
+    fix = f'{norm}; model = dict({", ".join(where)})'
     return Finding('missing-norm', text, fix)
 
 

@@ -500,3 +500,26 @@ def test_types_that_are_classes(export):
     cfg.param_scheduler = cfg.param_scheduler[1:]
     cfg.optim_wrapper.optimizer['lr'] *= 100
     assert {'lr-far', 'no-warmup'} <= set(ids(examine(cfg, export).traps))
+
+
+@pytest.mark.parametrize('own', [None, dict(type='BN')])
+def test_group_norm_that_the_detector_has_not(export, own):
+    weights = {
+        re.sub(r'^(neck\..*)\.bn\.', r'\1.gn.', name): value
+        for name, value in export['state_dict'].items()
+        if not (name.startswith('neck.') and re.search('running|num_batches', name))
+    }
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.neck.norm_cfg = own
+    found = [
+        f for f in examine(cfg, dict(export, state_dict=weights)).traps if f.id == 'missing-norm'
+    ]
+    assert found[0].text.startswith('8 convs ')
+    assert "type='GN'" in found[0].fix
+
+
+def test_norm_eval_without_batch_norm_does_nothing(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.backbone.update(norm_eval=True, norm_cfg=dict(type='GN', num_groups=2))
+    own = build_detector(cfg.model).state_dict()
+    assert 'norm-eval' not in ids(examine(cfg, dict(state_dict=own)).traps)
