@@ -30,7 +30,7 @@ train_dataloader = dict(
     ),
 )
 
-# bfloat16 has the range of float32: no loss scaler, and no overflow to check for at every step.
+# bfloat16 has the range of float32: no loss scaler. NonFiniteHook checks, and waits, at every step.
 optim_wrapper = dict(
     dtype='bfloat16', loss_scale=dict(_delete_=True, enabled=False), optimizer=dict(type='LARS')
 )

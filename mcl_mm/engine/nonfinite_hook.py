@@ -30,8 +30,9 @@ class NonFiniteHook(Hook):
     ``WORK_DIR/nonfinite_iter_N`` the names of the batch's images, the losses, and a checkpoint from
     which ``--resume`` repeats the step.
 
-    On a GPU the check waits for the backward pass, at a place where clipping the gradients, as the
-    published recipe does, waits for it anyway; the losses are read by MMEngine in every iteration.
+    On a GPU the check waits for the device in every step, for the loss and, where no loss scaler does
+    so, for the norm of the gradients. MMEngine, which reads every loss in every iteration, waits
+    there anyway; with :class:`LazyRuntimeInfoHook` this check is what waits.
 
     Raises:
         FloatingPointError: When the run stops.
