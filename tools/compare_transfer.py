@@ -88,6 +88,8 @@ def write_config(cfg: Config, start: tuple[str, ...], weights: str, seed: int, p
             for source in SOURCES:
                 if is_file(one.get(source)):
                     one[source] = None
+    if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
+        cfg.auto_scale_lr.enable = True  # the config's rate is for its own number of GPUs
     cfg.load_from = os.path.abspath(weights) if start else None
     others = [h for h in cfg.get('custom_hooks', []) if type_name(h) != 'TransferHook']
     cfg.custom_hooks = [*others, dict(type='mcl_mm.TransferHook', parts=start)] if start else others

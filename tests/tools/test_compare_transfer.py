@@ -144,6 +144,8 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
         start: (tmp_path / f'out/{start}-0/train.log').read_text() for start in ('random', 'neck')
     }
     assert 'Load checkpoint from' not in logs['random']
+    # Two images a step, at a rate for eight.
+    assert Config.fromfile(tmp_path / 'out/random-0/config.py').auto_scale_lr.enable
     assert re.search(r'neck\.lateral_convs +\d+ +0 ', logs['neck'])
     assert 'finished earlier' not in capsys.readouterr().out
 
