@@ -83,15 +83,7 @@ def main() -> None:
         # Libraries print while they are imported and built; --json has the output to itself.
         with contextlib.redirect_stdout(sys.stderr):
             facts, diagnosis = examine(args)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AssertionError,
-        ImportError,
-        SyntaxError,
-    ) as error:
+    except Exception as error:  # a config is code, and so is what it builds
         sys.exit(f'{type(error).__name__}: {error}')
     if args.json:
         print(json.dumps({**facts, **diagnosis.to_dict()}, indent=1))

@@ -523,3 +523,12 @@ def test_norm_eval_without_batch_norm_does_nothing(export):
     cfg.model.backbone.update(norm_eval=True, norm_cfg=dict(type='GN', num_groups=2))
     own = build_detector(cfg.model).state_dict()
     assert 'norm-eval' not in ids(examine(cfg, dict(state_dict=own)).traps)
+
+
+def test_a_config_that_raises_is_one_line(tmp_path, monkeypatch):
+    from doctor import main
+
+    (tmp_path / 'config.py').write_text('a = 1 / 0')
+    monkeypatch.setattr(sys, 'argv', ['doctor', str(tmp_path / 'config.py'), 'weights.pth'])
+    with pytest.raises(SystemExit, match='^ZeroDivisionError: division by zero$'):
+        main()
