@@ -209,10 +209,11 @@ class MonitorHook(Hook):
 
     def warn_of_collapse(self, level: int, scalars: dict, tiles: int, length: int) -> None:
         """Compare the worse side's spread and rank with what is possible."""
-        std = min(scalars[f'std_{side}_level_{level}'] for side in 'qk')
-        rank = min(scalars[f'rank_{side}_level_{level}'] for side in 'qk')
-        if not isfinite(std + rank):  # a step that is left out says nothing
+        stds = [scalars[f'std_{side}_level_{level}'] for side in 'qk']
+        ranks = [scalars[f'rank_{side}_level_{level}'] for side in 'qk']
+        if not all(map(isfinite, stds + ranks)):  # a step that is left out says nothing
             return
+        std, rank = min(stds), min(ranks)
         full_std, full_rank = 1 / sqrt(length), min(tiles, length)
         self.warn_if(
             std < self.min_spread * full_std or rank < self.min_spread * full_rank,

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Optional
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
@@ -91,9 +91,13 @@ class NonFiniteHook(Hook):
         outputs: Optional[dict] = None,
     ) -> None:
         """Count a skipped update, or stop the run."""
-        if not self.mixed_precision and (self.bad_gradients or not isfinite(outputs['loss'])):
+        update = runner.optim_wrapper.should_update()
+        # A bad loss of one process makes all gradients bad in the update, where all stop together.
+        together = get_world_size() == 1 or update
+        bad_loss = together and not self.mixed_precision and not isfinite(outputs['loss'])
+        if bad_loss or self.bad_gradients:
             self._stop(runner, data_batch, outputs)
-        if not runner.optim_wrapper.should_update():
+        if not update:
             return
         if self.mixed_precision:
             self.skipped_in_a_row = 0 if self.updated else self.skipped_in_a_row + 1

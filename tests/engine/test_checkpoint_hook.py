@@ -25,6 +25,10 @@ class TinyRunner:
         self.message_hub = MessageHub(f'hub{id(self)}')
         self.optim_wrapper = SimpleNamespace(should_update=lambda: True)
         self.train_loop = None
+        self.called = []
+
+    def call_hook(self, name):
+        self.called.append(name)
 
     def save_checkpoint(self, out_dir, name, *_, meta, backend_args, **__):
         from mmengine.runner import save_checkpoint
@@ -81,6 +85,10 @@ def test_full_disk_keeps_the_last_good_ones_and_goes_on(tmp_path, monkeypatch, s
         hook.after_train_iter(runner, runner.iter)
     assert files(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'last_checkpoint']
     assert find_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_4.pth')
+    # What another checkpoint, as of a step that is not finite, would hold.
+    info = runner.message_hub.runtime_info
+    assert info['last_ckpt'] == str(tmp_path / 'iter_4.pth')
+    assert info['keep_ckpt_ids'] == [2, 4]
     messages = [call.args[0] for call in runner.logger.error.call_args_list]
     assert len(messages) == 2
     assert all('No space left on device' in message for message in messages)
@@ -126,6 +134,7 @@ def test_stop_by_another_hook_saves_after_the_update(tmp_path):
     with pytest.raises(ValueError, match='bad data'):
         hook.after_train_iter(runner, 2)
     assert files(tmp_path) == ['iter_3.pth', 'last_checkpoint']
+    assert runner.called == ['before_stop']
     hook.after_train(runner)
 
 

@@ -210,6 +210,15 @@ def test_each_trouble_is_said_once_until_it_recovers(make_run, warnings, wrong, 
     assert all(text.startswith('No longer') for level, text in warnings if level == logging.INFO)
 
 
+def test_nan_does_not_end_a_warning(warnings):
+    hook = MonitorHook()
+    for value in (0.0, float('nan')):
+        scalars = {f'{name}_{side}_level_0': value for name in ('std', 'rank') for side in 'qk'}
+        hook.warn_of_collapse(0, scalars, 64, 8)
+    assert len(warnings) == 1
+    assert hook.warned == {'collapse of level 0'}
+
+
 def test_levels_are_not_judged_during_the_grace_and_one_long_wait_is_forgiven(make_run, warnings):
     run = make_run(batch_size=64, max_iters=100, grace=0.2, interval=5)
     run.step(torch.ones(64, 8), time=100.0, wait=99.0, loss=1.0)  # the workers start
