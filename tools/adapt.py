@@ -66,7 +66,8 @@ def adapt(config: str, weights: Optional[str], out_dir: Optional[str]) -> None:
     finetune_path, pretrain_path = (folder / f'{name}_{aim}.py' for aim in ('finetune', 'pretrain'))
     export = f'{name}_mcl.pth'
     detector = load_detector(base)
-    state_dict = read_checkpoint(weights)['state_dict'] if weights else None
+    checkpoint = read_checkpoint(weights) if weights else dict(state_dict=None, meta={})
+    state_dict, meta = checkpoint['state_dict'], checkpoint['meta']
 
     # The detector that takes all of an export, and the recipe that makes such an export.
     whole = ChildConfig(base, detector, finetune_changes(detector, export))
@@ -96,7 +97,8 @@ def adapt(config: str, weights: Optional[str], out_dir: Optional[str]) -> None:
         )
 
     names = state_dict and set(state_dict)
-    finetune = ChildConfig(base, detector, finetune_changes(detector, weights or export, names))
+    changes = finetune_changes(detector, weights or export, names, meta)
+    finetune = ChildConfig(base, detector, changes)
     adapted = finetune.load()
     if weights:
         try:

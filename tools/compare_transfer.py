@@ -220,7 +220,7 @@ def main() -> None:
                 write_config(cfg, parts, args.weights, seed, folder / 'config.py')
                 results[start].append(train(folder, digest, args.gpus))
                 folders[start].append(folder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     curves = {
         start: [

@@ -70,7 +70,10 @@ def load_detector(base: str) -> Config:
 
 
 def finetune_changes(
-    cfg: Config, load_from: str, names: Optional[Collection[str]] = None
+    cfg: Config,
+    load_from: str,
+    names: Optional[Collection[str]] = None,
+    meta: Optional[dict] = None,
 ) -> list[Change]:
     """What to change in a detector's config so that it uses as much of the weights as fits.
 
@@ -78,6 +81,8 @@ def finetune_changes(
         cfg (Config): The detector's config.
         load_from (str): The file of weights.
         names (Collection[str], optional): The names in it. Defaults to None: all that an export has.
+        meta (dict, optional): What it says of ``input`` and ``backbone`` (``docs/formats.md``).
+            Defaults to None: they are those of the recipes.
 
     Returns:
         list[Change]: The changes. Data, classes, pipelines, batch size and schedule stay as they are.
@@ -86,10 +91,10 @@ def finetune_changes(
         ValueError: A part of the model is not registered.
     """
     return [
-        *backbone_learns(cfg),
+        *backbone_learns(cfg, meta or {}),
         *pyramid_is_as_trained(cfg, names),
         *box_heads_have_convs(cfg, names),
-        *input_is_rgb(cfg),
+        *input_is_as_trained(cfg, meta or {}),
         *weights_arrive(cfg, load_from),
     ]
 
@@ -119,7 +124,7 @@ def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
 # The rules of fine-tuning.
 
 
-def backbone_learns(cfg: Config) -> Iterator[Change]:
+def backbone_learns(cfg: Config, meta: dict) -> Iterator[Change]:
     """All of the backbone learns, its norms too, and nothing else is fetched for it."""
     backbone, scope = cfg.model.backbone, scope_of(cfg)
     norm = argument(backbone, 'norm_cfg', scope)
@@ -146,11 +151,12 @@ def backbone_learns(cfg: Config) -> Iterator[Change]:
             thawed,
             'frozen stages would keep filters and statistics of the pre-training sheets.',
         )
-    if argument(backbone, 'style', scope) == 'caffe':
+    style = (meta.get('backbone') or {}).get('style', 'pytorch')
+    if argument(backbone, 'style', scope) not in (None, style):
         yield Change(
             'model.backbone.style',
-            'pytorch',
-            'caffe strides in another conv of a block than the network in pre-training does.',
+            style,
+            'the network in pre-training strides in another conv of a block.',
         )
     for name in SOURCES:
         if backbone.get(name) is not None:
@@ -216,17 +222,19 @@ def box_heads_have_convs(cfg: Config, names: Optional[Collection[str]]) -> Itera
             )
 
 
-def input_is_rgb(cfg: Config) -> Iterator[Change]:
+def input_is_as_trained(cfg: Config, meta: dict) -> Iterator[Change]:
     """Images come in as they did in pre-training."""
     current = cfg.model.get('data_preprocessor') or {}
     trained = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+    reason = "the weights are used to RGB, normalised by ImageNet's mean and standard deviation."
+    told = meta.get('input')
+    if isinstance(told, dict):
+        order = told['channel_order']
+        trained = dict(mean=told['mean'], std=told['std'], bgr_to_rgb=order == 'RGB')
+        reason = f'the weights are used to {order}, mean {told["mean"]}, deviation {told["std"]}.'
     for name, value in trained.items():
-        if current.get(name) != value:
-            yield Change(
-                f'model.data_preprocessor.{name}',
-                value,
-                "the weights are used to RGB, normalised by ImageNet's mean and standard deviation.",
-            )
+        if current.get(name, False if name == 'bgr_to_rgb' else None) != value:
+            yield Change(f'model.data_preprocessor.{name}', value, reason)
 
 
 def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:

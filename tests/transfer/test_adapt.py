@@ -474,6 +474,22 @@ def test_only_what_the_weights_have_changes_the_detector(pair, names, norm, head
     assert adapted.model.roi_head.bbox_head.type == head
 
 
+def test_weights_that_say_how_they_were_trained_are_believed(pair):
+    """A Caffe ResNet on BGR stays one for weights of its kind."""
+    detector = pair('faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco').detector
+    preprocessor = detector.model.data_preprocessor
+    trained = dict(channel_order='BGR', mean=preprocessor.mean, std=preprocessor.std)
+    about_input = ('model.data_preprocessor', 'model.backbone.style')
+    for meta, paths in (
+        (dict(input=trained, backbone=dict(style='caffe')), []),
+        (dict(input=trained), ['style']),
+        ({}, ['bgr_to_rgb', 'mean', 'std', 'style']),
+    ):
+        changes = finetune_changes(detector, 'weights.pth', meta=meta)
+        changed = [change.path for change in changes if change.path.startswith(about_input)]
+        assert sorted(path.split('.')[-1] for path in changed) == paths
+
+
 def test_batch_norm_in_the_weights_replaces_group_norm(pair):
     """Nothing of the replaced norm stays behind: MMEngine would merge them."""
     detector = pair('gn/mask-rcnn_r50_fpn_gn-all_2x_coco').detector
