@@ -30,8 +30,8 @@ import mcl_mm  # noqa: F401  (checks the environment and registers the component
 from mcl_mm.transfer import check_load, read_checkpoint
 from mcl_mm.transfer.adapt import SOURCES
 from mcl_mm.transfer.check import compare
-from mcl_mm.transfer.doctor import type_name
 from mcl_mm.transfer.fit import PARTS, carry
+from mcl_mm.transfer.traps import type_name
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

@@ -21,7 +21,7 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.transfer import Diagnosis, diagnose, read_checkpoint
-from mcl_mm.transfer.doctor import type_name
+from mcl_mm.transfer.traps import type_name
 
 
 def parse_args() -> argparse.Namespace:

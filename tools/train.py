@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.engine import TooManyBadImagesError, check_start
-from mcl_mm.transfer.doctor import type_name
+from mcl_mm.transfer.traps import type_name
 
 SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
 

@@ -394,7 +394,7 @@ def test_other_width_of_the_pyramid(export):
 
 def test_every_finding_is_documented():
     source = ''.join(
-        (ROOT / f'mcl_mm/transfer/{name}.py').read_text() for name in ('check', 'doctor')
+        (ROOT / f'mcl_mm/transfer/{name}.py').read_text() for name in ('check', 'doctor', 'traps')
     )
     documented = re.findall(r'^\| `([a-z-]+)` \|', (ROOT / 'docs/doctor.md').read_text(), re.M)
     found = set(re.findall(r"Finding\(\s*'([a-z-]+)'", source))
