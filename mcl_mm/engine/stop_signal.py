@@ -17,13 +17,15 @@ class StopSignal:
     """Remembers SIGTERM, SIGUSR1 or SIGINT instead of dying of it.
 
     A second SIGINT ends a single process at once. Several processes ignore repetitions: a scheduler
-    and ``torchrun`` may both have passed the first one on.
+    and ``torchrun`` may both have passed the first one on. In processes forked meanwhile, data workers,
+    SIGTERM does what it does anywhere, or the run would wait for them at its end; others are ignored.
     """
 
     def __init__(self) -> None:
         self.received = False
         self.previous = {}
         self.group = None
+        self.pid = os.getpid()
 
     def listen(self) -> None:
         """Begin to catch the signals. To be called on all processes."""
@@ -47,6 +49,11 @@ class StopSignal:
         return bool(received)
 
     def _remember(self, number: int, _: object) -> None:
+        if os.getpid() != self.pid:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         if not self.received:  # no print: it could interrupt another one
             os.write(2, f'{signal.Signals(number).name}: saving and stopping\n'.encode())
         self.received = True
