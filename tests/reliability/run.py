@@ -212,8 +212,12 @@ def lost_worker(bench: Bench, times: int) -> Iterator[None]:
 
 def data_workers(children: Path) -> list[int]:
     """Children of a run that are its data workers: those left its process group."""
-    pids = map(int, children.read_text().split()) if children.exists() else []
-    return [pid for pid in pids if os.getpgid(pid) == pid]
+    workers = []
+    for pid in map(int, children.read_text().split() if children.exists() else ()):
+        with contextlib.suppress(ProcessLookupError):  # a helper of the start that has ended
+            if os.getpgid(pid) == pid:
+                workers.append(pid)
+    return workers
 
 
 @register
