@@ -18,8 +18,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Optional
 
 import matplotlib
 import numpy as np
@@ -97,13 +98,20 @@ def write_config(cfg: Config, start: tuple[str, ...], weights: str, seed: int, p
     cfg.dump(path)
 
 
-def train(folder: Path, digest: str, gpus: int) -> dict[str, float]:
-    """Run ``folder/config.py``, unless that is done, and return what its last evaluation logged.
+def train(
+    folder: Path,
+    digest: str,
+    gpus: int,
+    read: Optional[Callable[[list[dict]], dict[str, float]]] = None,
+) -> dict[str, float]:
+    """Run ``folder/config.py``, unless that is done, and return what came out.
 
     Args:
         folder (Path): The run's; gets config, logs, checkpoints and ``result.json``.
         digest (str): Identifies the weights. A result of another config or weights does not count.
         gpus (int): Processes.
+        read (Callable, optional): Takes the result from the lines of the log. Defaults to None,
+            :func:`last_evaluation`.
 
     Raises:
         RuntimeError: The run fails; says where its log is and how it ends.
@@ -129,7 +137,7 @@ def train(folder: Path, digest: str, gpus: int) -> dict[str, float]:
         raise RuntimeError(
             f'{folder} ended with exit code {code}, see {log}: ' + log.read_text()[-500:]
         )
-    metrics = last_evaluation(read_scalars(folder))
+    metrics = (read or last_evaluation)(read_scalars(folder))
     result.write_text(json.dumps(dict(digest=digest, metrics=metrics)))
     return metrics
 
@@ -153,6 +161,12 @@ def headline(names: list[str]) -> list[str]:
     return chosen or names
 
 
+def spread(values: list[float]) -> str:
+    """Mean and, of several values, sample standard deviation."""
+    deviation = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.3f}{deviation}'
+
+
 def table(results: dict[str, list[dict[str, float]]]) -> str:
     """Mean and standard deviation over seeds, per start and metric, as text."""
     metrics = headline(list(next(iter(results.values()))[0]))
@@ -160,9 +174,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     for start, runs in results.items():
         cells = []
         for metric in metrics:
-            values = [run[metric] for run in runs]
-            spread = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
-            cells.append(f'{np.mean(values):.3f}{spread}'.rjust(26))
+            cells.append(spread([run[metric] for run in runs]).rjust(26))
         lines.append(f'{start:18}' + ''.join(cells))
     return '\n'.join(lines)
 

@@ -14,29 +14,34 @@ PREFIXES = {
 }
 
 
+# What only a detector has.
+DETECTOR = ('neck.lateral_convs.', 'rpn_head.', 'roi_head.', 'bbox_head.')
+
+
 def is_export(names: Collection[str]) -> bool:
     """Whether names are those that :func:`to_mmdet` gives, and no others."""
-    parts = tuple(PREFIXES.values())
-    return all(name.startswith(parts) for name in names) and all(
-        any(name.startswith(part) for name in names) for part in parts
-    )
+    found = {p for p in PREFIXES.values() if any(name.startswith(p) for name in names)}
+    known = all(name.startswith(tuple(PREFIXES.values())) for name in names)
+    return known and found in ({'backbone.'}, set(PREFIXES.values()))
 
 
 def to_mmdet(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights a detector can use; drop the rest.
 
     Args:
-        state_dict (dict[str, Tensor]): Of an :class:`~mcl_mm.models.MCL`.
+        state_dict (dict[str, Tensor]): Of an :class:`~mcl_mm.models.MCL`, or of a method of mmpretrain
+            that trains a backbone alone.
 
     Returns:
-        dict[str, Tensor]: ``backbone.*``, ``neck.*`` and ``roi_head.bbox_head.shared_convs.*``, on
-        the CPU.
+        dict[str, Tensor]: ``backbone.*``, ``neck.*`` and ``roi_head.bbox_head.shared_convs.*``, of a
+        method of mmpretrain ``backbone.*``, on the CPU.
 
     Raises:
-        ValueError: The weights are not those of an MCL model; says what is missing.
+        ValueError: The weights are neither's; says what is missing.
     """
     absent = [ours for ours in PREFIXES if not any(key.startswith(ours) for key in state_dict)]
-    if absent:
+    alone = absent == list(PREFIXES)[1:] and not any(k.startswith(DETECTOR) for k in state_dict)
+    if absent and not alone:
         some = ', '.join(sorted({key.split('.')[0] for key in state_dict})[:8])
         raise ValueError(
             f'not an mcl_mm pre-training checkpoint: no {", ".join(absent)}* in it. It holds: {some}'

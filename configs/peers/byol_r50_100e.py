@@ -1,0 +1,35 @@
+# BYOL for comparison: mmpretrain's model and rates, an MCL run's data, views and epochs.
+# bash tools/dist_train.sh configs/peers/byol_r50_100e.py 8      (on each of 2 nodes with NNODES=2)
+# 16 GPUs x 256 images; another batch size scales the rate by itself. Hours and memory: not measured here.
+_base_ = ['_base_/byol_r50.py', '_base_/pair_224.py', '_base_/cosine_100e.py']
+
+train_dataloader = dict(batch_size=256)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='mmpretrain.LARS', lr=4.8, momentum=0.9, weight_decay=1e-6),
+    paramwise_cfg=dict(
+        custom_keys={
+            'bn': dict(decay_mult=0, lars_exclude=True),
+            'bias': dict(decay_mult=0, lars_exclude=True),
+            'downsample.1': dict(decay_mult=0, lars_exclude=True),
+        }
+    ),
+)
+auto_scale_lr = dict(base_batch_size=4096)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=10,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=90,
+        by_epoch=True,
+        begin=10,
+        end=100,
+        convert_to_iter_based=True,
+    ),
+]
