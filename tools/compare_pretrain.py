@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.dataset import default_collate
 from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,6 +57,26 @@ class Method(NamedTuple):
     cfg: Config
     cost: float
     images: int
+
+    def stretch(self, factor: float) -> 'Method':
+        """One that trains longer by a factor; warm-up and decay keep their shares of the run."""
+        cfg = Config(self.cfg.to_dict())
+        key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+        before = cfg.train_cfg[key]
+        cfg.train_cfg[key] = after = max(1, round(before * factor))
+        schedule = cfg.param_scheduler
+        for scheduler in schedule if isinstance(schedule, list) else [schedule]:
+            for name in ('begin', 'end', 'T_max', 'milestones'):
+                if name in scheduler:
+                    old = scheduler[name]
+                    marks = old if isinstance(old, list) else [old]
+                    # Epochs are turned into iterations by MMEngine, where they need not be whole.
+                    scaled = [mark * after / before for mark in marks]
+                    if not scheduler.get('convert_to_iter_based'):
+                        scaled = list(map(round, scaled))
+                    scheduler[name] = scaled if isinstance(old, list) else scaled[0]
+        cfg.default_hooks.checkpoint.interval = after
+        return self._replace(cfg=cfg, images=self.images * after // before)
 
 
 def prepare(path: str, data: str) -> Method:
@@ -101,29 +121,6 @@ def count(samples: list[dict], model: dict) -> float:
         data = model.data_preprocessor(default_collate(samples), True)
         model.parse_losses(model(**data, mode='loss'))[0].backward()
     return counter.get_total_flops() / 2 / len(samples)
-
-
-def stretch(cfg: Config, factor: float) -> None:
-    """Make a run longer by a factor, its schedule with it: warm-up and decay keep their shares.
-
-    Args:
-        cfg (Config): Changed in place.
-        factor (float): 2 for twice as many updates.
-    """
-    key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
-    length = cfg.train_cfg[key]
-    cfg.train_cfg[key] = max(1, round(length * factor))
-    factor = cfg.train_cfg[key] / length
-    schedule = cfg.param_scheduler
-    for scheduler in schedule if isinstance(schedule, list) else [schedule]:
-        for name in ('begin', 'end', 'T_max'):
-            if name in scheduler:
-                scheduled = scheduler[name] * factor
-                whole = scheduler.get('by_epoch', True) is False
-                scheduler[name] = round(scheduled) if whole else scheduled
-        if 'milestones' in scheduler:
-            scheduler.milestones = [round(mark * factor) for mark in scheduler.milestones]
-    cfg.default_hooks.checkpoint.interval = cfg.train_cfg[key]
 
 
 def check(methods: list[Method], detector: Config) -> None:
@@ -173,15 +170,6 @@ def pretrain(method: Method, seed: int, folder: Path, gpus: int) -> float:
         if done.returncode:
             raise RuntimeError(f'{checkpoint} cannot be exported: {done.stderr.strip()}')
     return rate
-
-
-def equal_compute(method: Method, first: Method) -> Method:
-    """A method that trains until it has spent what the first one spends."""
-    cfg = Config(method.cfg.to_dict())
-    length = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
-    before = cfg.train_cfg[length]
-    stretch(cfg, first.cost * first.images / (method.cost * method.images))
-    return method._replace(cfg=cfg, images=method.images * cfg.train_cfg[length] // before)
 
 
 def images_per_second(scalars: list[dict]) -> dict[str, float]:
@@ -261,19 +249,28 @@ def main() -> None:
         default='images',
         help='what all get as much of as the first method (default: images)',
     )
+    parser.add_argument(
+        '--length', type=float, default=1, help='of the runs, in those of the configs (default: 1)'
+    )
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/pretrain_DETECTOR_EQUAL')
     parser.add_argument('--gpus', type=int, default=1, help='processes of each run')
+    parser.add_argument(
+        '--detector-options', nargs='+', action=DictAction, help="settings of the detector's config"
+    )
     args = parser.parse_args()
     default = f'work_dirs/pretrain_{Path(args.detector).stem}_{args.equal}'
     out = args.work_dir or Path(default)
     try:
-        if args.seeds < 1:
-            raise ValueError(f'--seeds must be at least 1, got {args.seeds}')
+        if args.seeds < 1 or args.length <= 0:
+            raise ValueError('--seeds must be at least 1, and --length positive')
         detector = Config.fromfile(args.detector)
+        detector.merge_from_dict(args.detector_options or {})
         methods = [prepare(path, args.data) for path in args.methods]
         check(methods, detector)
-        if args.equal == 'compute':
-            methods = [equal_compute(method, methods[0]) for method in methods]
+        shares = [
+            methods[0].cost / method.cost if args.equal == 'compute' else 1 for method in methods
+        ]
+        methods = [m.stretch(args.length * share) for m, share in zip(methods, shares)]
         rows = {RANDOM: dict(metrics=[])}
         for method in methods:
             rows[method.name] = dict(

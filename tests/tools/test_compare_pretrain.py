@@ -1,0 +1,257 @@
+"""Comparing pre-trainings: others as mmpretrain has them, fair shares, real runs at a tiny size."""
+
+import json
+import sys
+
+import compare_pretrain
+import pytest
+import torch
+from compare_pretrain import RANDOM, Method, check, count, prepare, table
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmpretrain.structures import DataSample
+
+from conftest import ROOT, draw_images
+from mcl_mm.registry import MODELS
+from mcl_mm.transfer import read_checkpoint, to_mmdet
+from tiny_datasets import write_voc
+
+PEERS = {
+    'mocov2': 'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
+    'densecl': 'densecl/densecl_resnet50_8xb32-coslr-200e_in1k.py',
+    'byol': 'byol/byol_resnet50_16xb256-coslr-200e_in1k.py',
+}
+NETWORKS = {
+    'pretrain': """model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, hid_channels=16, embed_channels=8),
+    head=dict(in_channels=8, hid_channels=16),
+)""",
+    'mocov2': """model = dict(
+    queue_len=16,
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=64, hid_channels=16),
+)""",
+}
+
+
+def plain(value):
+    """A config's part without the scopes of its types."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if k != '_scope_'}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value.split('.')[-1] if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize('name', PEERS)
+def test_peers_are_those_of_mmpretrain(name):
+    ours = Config.fromfile(ROOT / f'configs/peers/{name}_r50_100e.py')
+    theirs = get_config(f'mmpretrain::{PEERS[name]}')
+    model = plain(ours.model)
+    pixels = model.pop('data_preprocessor')
+    assert (pixels['mean'], pixels['std'], pixels['bgr_to_rgb']) == (
+        theirs.data_preprocessor.mean,
+        theirs.data_preprocessor.std,
+        theirs.data_preprocessor.to_rgb,
+    )
+    expected = plain(theirs.model.to_dict())
+    if name == 'byol':  # here synchronised by `sync_bn`, as soon as there is more than one process
+        assert expected['backbone'].pop('norm_cfg') == dict(type='SyncBN')
+        assert model['backbone'].pop('norm_cfg') == dict(type='BN')
+        assert ours.sync_bn == 'torch'
+    assert model == expected
+    assert plain(ours.optim_wrapper.optimizer) == plain(theirs.optim_wrapper.optimizer)
+    assert ours.optim_wrapper.get('paramwise_cfg') == theirs.optim_wrapper.get('paramwise_cfg')
+    assert ours.auto_scale_lr.base_batch_size == theirs.auto_scale_lr.base_batch_size
+    assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
+    assert ours.get('find_unused_parameters') == theirs.get('find_unused_parameters')
+
+
+@pytest.mark.parametrize('name', PEERS)
+def test_peers_see_the_images_and_views_of_an_mcl_run(name):
+    for ours, base in ((f'peers/{name}_r50_100e', 'mcl_r50_100e'),
+                       (f'quickstart/{name}', 'quickstart/pretrain')):  # fmt: skip
+        ours, base = (Config.fromfile(ROOT / f'configs/{path}.py') for path in (ours, base))
+        data, reference = ours.train_dataloader.dataset, base.train_dataloader.dataset
+        assert (data.type, data.data_root) == (reference.type, reference.data_root)
+        views, all_views = data.pipeline[1], reference.pipeline[1]
+        assert views.transforms == all_views.transforms
+        assert (views.num_views, all_views.num_views) == ([1, 1], [4, 4])
+        assert ours.train_cfg == base.train_cfg
+    assert ours.train_dataloader.batch_size == base.train_dataloader.batch_size
+    assert ours.optim_wrapper == base.optim_wrapper
+    assert ours.param_scheduler == base.param_scheduler
+    backbone = {k: base.model.backbone[k] for k in ('depth', 'stem_channels', 'base_channels')}
+    assert {key: ours.model.backbone[key] for key in backbone} == backbone
+
+
+@pytest.mark.parametrize(('name', 'giga'), [('mocov2', 16.3), ('densecl', 18.0), ('byol', 32.6)])
+def test_costs_are_those_counted_elsewhere(name, giga):
+    model = Config.fromfile(ROOT / f'configs/peers/{name}_r50_100e.py').model
+    views = torch.zeros(3, 224, 224, dtype=torch.uint8)
+    sample = dict(inputs=[views, views], data_samples=DataSample())
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        cost = count([sample] * 2, model)
+    assert cost / 1e9 == pytest.approx(giga, abs=0.06)
+
+
+@pytest.mark.parametrize('name', ['quickstart/pretrain', 'peers/byol_r50_100e'])
+@pytest.mark.parametrize('factor', [0.5, 3])
+def test_a_stretched_run_has_the_same_schedule(name, factor):
+    """The rate after any share of the run is what it was."""
+
+    def rates(cfg):
+        epochs = 'max_epochs' in cfg.train_cfg
+        length = cfg.train_cfg.max_epochs * 10 if epochs else cfg.train_cfg.max_iters
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedulers = [
+            PARAM_SCHEDULERS.build(dict(s), default_args=dict(optimizer=optimizer, epoch_length=10))
+            for s in cfg.param_scheduler
+        ]
+        series = []
+        for _ in range(length):
+            series.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+        return series
+
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    stretched = Method(name, cfg, 1, 100).stretch(factor)
+    assert stretched.images == 100 * factor
+    before, after = rates(cfg), rates(stretched.cfg)
+    assert len(after) == factor * len(before)
+    for share in (0.2, 0.5, 0.8, 0.95):
+        old, new = before[int(share * len(before))], after[int(share * len(after))]
+        assert new == pytest.approx(old, rel=0.02)
+    length = stretched.cfg.train_cfg
+    assert stretched.cfg.default_hooks.checkpoint.interval in (
+        length.get('max_iters'),
+        length.get('max_epochs'),
+    )
+
+
+def test_table_and_its_units():
+    rows = {
+        RANDOM: dict(metrics=[{'coco/bbox_mAP': 0.1}, {'coco/bbox_mAP': 0.3}]),
+        'mcl': dict(
+            metrics=[{'coco/bbox_mAP': 0.5}, {'coco/bbox_mAP': 0.5}],
+            images_per_second=[10.0, 20.0],
+            images=3000,
+            cost=2e9,
+        ),
+    }
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table(rows).splitlines()]
+    assert lines[2] == [RANDOM, '0.200 ± 0.141', '', '', '', '']
+    assert lines[3] == ['mcl', '0.500 ± 0.000', '3,000', '2', '6', '15']
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    """Configs of two methods and of a detector, and data for both."""
+    folder = tmp_path_factory.mktemp('work')
+    draw_images(folder / 'images', 8)
+    for name, network in NETWORKS.items():
+        (folder / f'{name}.py').write_text(
+            f'_base_ = {str(ROOT / f"configs/quickstart/{name}.py")!r}\n{network}\n'
+            'train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False)\n'
+            'train_cfg = dict(max_iters=2)\n'
+            'default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))\n'
+        )
+    write_voc(folder / 'voc')
+    loader = (
+        "dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(ann_file='{}', "
+        f'data_root={str(folder / "voc/VOC2007") + "/"!r}, metainfo=dict(classes=classes)))'
+    )
+    base = str(ROOT / 'configs/quickstart/retinanet_bccd.py')
+    (folder / 'detector.py').write_text(
+        f"_base_ = {base!r}\nclasses = ('aeroplane', 'bicycle', 'bird')\n"
+        'model = dict(backbone=dict(stem_channels=8, base_channels=8), '
+        'neck=dict(in_channels=[8, 16, 32, 64], out_channels=8), '
+        'bbox_head=dict(in_channels=8, feat_channels=8))\n'
+        f'train_dataloader = {loader.format("ImageSets/Main/trainval.txt")}\n'
+        f'val_dataloader = {loader.format("ImageSets/Main/test.txt")}\n'
+        'train_cfg = dict(max_epochs=1, val_interval=1)\n'
+        'default_hooks = dict(logger=dict(interval=1))\n'
+    )
+    return folder
+
+
+def compare(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['tools/compare_pretrain.py', *map(str, arguments)])
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        compare_pretrain.main()
+
+
+def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
+    methods = [work / f'{name}.py' for name in NETWORKS]
+    arguments = ['--methods', *methods, '--data', work / 'images', '--detector',
+                 work / 'detector.py', '--seeds', 1, '--work-dir', work / 'out']  # fmt: skip
+    compare(monkeypatch, *arguments)
+    report = json.loads((work / 'out/comparison.json').read_text())
+    assert list(report['results']) == [RANDOM, 'pretrain', 'mocov2']
+    for name, row in report['results'].items():
+        assert 0 <= row['metrics'][0]['pascal_voc/mAP'] <= 1
+        log = (work / f'out/{name}-0/finetune/train.log').read_text()
+        # The detector got a backbone, MCL's pyramid with it, or nothing.
+        assert ('backbone.layer4' in log) == (name != RANDOM)
+    assert report['results']['mocov2']['images'] == 16
+    assert (work / 'out/comparison.png').stat().st_size > 1000
+    weights = read_checkpoint(work / 'out/mocov2-0/export.pth')['state_dict']
+    assert {key.split('.')[0] for key in weights} == {'backbone'}
+
+    capsys.readouterr()
+    compare(monkeypatch, *arguments)
+    assert capsys.readouterr().out.count('finished earlier') == 5
+    assert json.loads((work / 'out/comparison.json').read_text()) == report
+
+
+def test_equal_compute_is_equal(work, monkeypatch):
+    """The cheaper method trains longer, to within half an update of the same multiply-adds."""
+    trained = {}
+
+    def pretrain(method, seed, folder, gpus):
+        trained[method.name] = method
+        return 1.0
+
+    monkeypatch.setattr(compare_pretrain, 'pretrain', pretrain)
+    monkeypatch.setattr(compare_pretrain, 'finetune', lambda *_: {'coco/bbox_mAP': 0.5})
+    methods = [work / f'{name}.py' for name in NETWORKS]
+    compare(monkeypatch, '--methods', *methods, '--data', work / 'images', '--detector',
+            work / 'detector.py', '--seeds', 1, '--equal', 'compute', '--length', 3,
+            '--work-dir', work / 'equal')  # fmt: skip
+    mcl, moco = trained.values()
+    assert mcl.cfg.train_cfg.max_iters == 3 * 2 < moco.cfg.train_cfg.max_iters
+    assert moco.images == moco.cfg.train_cfg.max_iters * 8
+    assert abs(moco.images * moco.cost - mcl.images * mcl.cost) <= moco.cost * 8 / 2
+
+
+def test_unfair_or_useless_comparisons_are_refused(work):
+    first, other = (prepare(str(work / f'{name}.py'), str(work / 'images')) for name in NETWORKS)
+    detector = Config.fromfile(work / 'detector.py')
+    check([first, other], detector)
+    with pytest.raises(ValueError, match='different names'):
+        check([first, first], detector)
+    with pytest.raises(ValueError, match='equally many images.*mocov2 32'):
+        check([first, other._replace(images=32)], detector)
+    detector.model.backbone.depth = 34
+    with pytest.raises(
+        ValueError, match='pretrain does not fit the detector: the backbones differ'
+    ):
+        check([first, other], detector)
+    with pytest.raises(ValueError, match='not a config of pre-training'):
+        prepare(str(work / 'detector.py'), str(work / 'images'))
+    with pytest.raises(FileNotFoundError, match='no image folder'):
+        prepare(str(work / 'mocov2.py'), str(work / 'nowhere'))
+
+
+def test_a_peer_exports_its_backbone_and_a_detector_is_no_peer():
+    model = Config.fromfile(ROOT / 'configs/quickstart/byol.py').model
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        state_dict = MODELS.build(model).state_dict()
+    weights = to_mmdet(state_dict)
+    assert weights.keys() == {key for key in state_dict if key.startswith('backbone.')}
+    with pytest.raises(ValueError, match='not an mcl_mm pre-training checkpoint'):
+        to_mmdet({**weights, 'neck.lateral_convs.0.conv.weight': torch.ones(1)})
