@@ -125,7 +125,7 @@ def multiply_adds(
         return counter.get_total_flops() / 2 / batch_size
 
     images = torch.empty(batch_size, 3, side, side, device='meta')
-    levels = len(model.head.predictors)
+    levels = len(model.head.loss_weights)
     sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
     return (
         per_image(lambda: model.parse_losses(model.loss(sides))[0]),

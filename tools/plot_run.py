@@ -183,13 +183,13 @@ def draw_neighbours(model: MCL, q: Montage, k: Montage) -> tuple[np.ndarray, lis
     target = F.normalize(model.embed_images(normalised[1]), dim=1)
     rows, sentences = [], []
     for level, embedding in enumerate(model.embed_tiles(normalised[0])):
-        predicted = F.normalize(model.head.predictors[level]((embedding,))[0], dim=1)
+        predicted = F.normalize(model.head.predict(embedding, level), dim=1)
         cosine, sources = predicted @ target.t(), q.sources[level]
         right = (cosine.argmax(dim=1) == sources).sum().item()
         sentences.append(
             f'level {level}: {right} of {len(sources)} tiles find their own among {len(target)} images'
         )
-        tiles = cut(q.sheets[level], q.sheets[level].shape[-1] // 2**level)
+        tiles = cut(q.sheets[level], q.sheets[0].shape[-1] // 2**level)
         row = []
         for tile in range(0, len(tiles), -(-len(tiles) // QUERIES)):
             row.append(thumbnail(tiles[tile], (0, 0, 0), f'tile, level {level}'))

@@ -1,10 +1,11 @@
 """The montage: small copies of images pasted into sheets that look like scenes of many objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from mcl_mm.registry import TRANSFORMS
 
@@ -41,6 +42,10 @@ class MontageTransform:
             ``M_k = max(1, round(B * appearances_k / r_k**2))`` sheets. Defaults to (1, 1, 1, 2).
         num_sheets (Sequence[int], optional): ``M_k`` itself, instead of ``appearances``; the first
             must be the batch size. Defaults to None.
+        pasted (bool): Paste the tiles into sheets. Otherwise every tile is an image of its own,
+            ``(M_k * r_k**2, C, S / r_k, S / r_k)``. Defaults to True.
+        antialias (bool): Shrink views of side ``S`` by torchvision's antialiased bilinear filter instead
+            of by sub-sampling. Defaults to False.
 
     Raises:
         ValueError: Ratios, appearances or sheet counts that describe no montage.
@@ -51,8 +56,11 @@ class MontageTransform:
         ratios: Sequence[int] = (1, 2, 4, 8),
         appearances: Sequence[int] = (1, 1, 1, 2),
         num_sheets: Optional[Sequence[int]] = None,
+        pasted: bool = True,
+        antialias: bool = False,
     ) -> None:
         self.ratios, self.appearances, self.num_sheets = ratios, appearances, num_sheets
+        self.pasted, self.antialias = pasted, antialias
         counts = appearances if num_sheets is None else num_sheets
         name = 'appearances' if num_sheets is None else 'num_sheets'
         if len(ratios) == 0 or ratios[0] != 1 or min(ratios) < 1:
@@ -94,14 +102,18 @@ class MontageTransform:
             sources = self.draw_sources(batch_size, device, generator)
         else:
             sources = tuple(self._check_sources(side, batch_size, device) for side in sources)
-        sheet_side = views_q[0].shape[-1]
         return tuple(
-            Montage(
-                tuple(paste(v, s, r, sheet_side) for v, s, r in zip(views, side, self.ratios)),
-                tuple(side),
-            )
+            Montage(tuple(self._sheets(views, side)), tuple(side))
             for views, side in zip((views_q, views_k), sources)
         )
+
+    def _sheets(self, views: Sequence[Tensor], sources: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The sheets of each level of one side."""
+        yield views[0]
+        side = views[0].shape[-1]
+        for view, source, ratio in list(zip(views, sources, self.ratios))[1:]:
+            tiles = shrink(view, side // ratio, self.antialias)[source]
+            yield paste(tiles, ratio) if self.pasted else tiles
 
     def sheets_per_level(self, batch_size: int) -> tuple[int, ...]:
         """``M_k`` for a batch of ``batch_size`` images.
@@ -185,26 +197,38 @@ class MontageTransform:
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(ratios={self.ratios}, appearances={self.appearances}, '
-            f'num_sheets={self.num_sheets})'
+            f'num_sheets={self.num_sheets}, pasted={self.pasted}, antialias={self.antialias})'
         )
 
 
-def paste(views: Tensor, source: Tensor, ratio: int, side: Optional[int] = None) -> Tensor:
-    """Paste views into sheets; larger ones than a tile are shrunk by nearest sub-sampling.
+def shrink(views: Tensor, side: int, antialias: bool = False) -> Tensor:
+    """Shrink views to tiles.
 
     Args:
-        views (Tensor): ``(B, C, V, V)``, ``V`` a multiple of the side of a tile, ``S / ratio``.
-        source (Tensor): The view shown by each tile, ``(M * ratio**2,)``, int64.
-        ratio (int): Tiles along a side of a sheet.
-        side (int, optional): ``S``, side of a sheet. Defaults to None, that of the views.
+        views (Tensor): ``(B, C, V, V)``, ``V`` a multiple of ``side``.
+        side (int): ``s``, of a tile, in pixels.
+        antialias (bool): By torchvision's antialiased bilinear filter, rounded where views are bytes,
+            instead of nearest sub-sampling. Defaults to False.
 
     Returns:
-        Tensor: Sheets, ``(M, C, S, S)``.
+        Tensor: ``(B, C, s, s)``.
     """
-    if ratio == 1:
-        return views
-    step = views.shape[-1] * ratio // (side or views.shape[-1])
-    tiles = views[..., ::step, ::step][source]  # (M * r * r, C, s, s)
+    step = views.shape[-1] // side
+    if antialias and step > 1:
+        return F.resize(views, [side, side], antialias=True)
+    return views[..., ::step, ::step]
+
+
+def paste(tiles: Tensor, ratio: int) -> Tensor:
+    """Paste tiles into sheets.
+
+    Args:
+        tiles (Tensor): ``(M * ratio**2, C, s, s)``: sheet by sheet, row by row within a sheet.
+        ratio (int): Tiles along a side of a sheet.
+
+    Returns:
+        Tensor: Sheets, ``(M, C, ratio * s, ratio * s)``.
+    """
     tiles = tiles.unflatten(0, (-1, ratio, ratio))  # (M, row, column, C, s, s)
     return tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 

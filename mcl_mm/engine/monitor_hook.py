@@ -100,14 +100,14 @@ class MonitorHook(Hook):
         """Listen at the predictors if this iteration is going to be logged."""
         if self.head is None or not self.is_logged(runner, batch_idx):
             return
-        self.embeddings = [[] for _ in self.head.predictors]
-        for predictor, seen in zip(self.head.predictors, self.embeddings):
-            # Called once a side, q first, with the embeddings in a tuple.
-            self.handles.append(
-                predictor.register_forward_pre_hook(
-                    lambda _, args, seen=seen: seen.append(args[0][0].detach())
-                )
+        self.embeddings = []
+        # Called for all levels of side q, then for those of k, with the embeddings in a tuple.
+        self.handles = [
+            predictor.register_forward_pre_hook(
+                lambda _, args: self.embeddings.append(args[0][0].detach())
             )
+            for predictor in self.head.predictors
+        ]
 
     def after_train_iter(
         self,
@@ -161,14 +161,15 @@ class MonitorHook(Hook):
         logged, window = runner.message_hub.log_scalars, runner.log_processor.window_size
         late = runner.iter + 1 >= self.grace * runner.max_iters
         accuracies = []
-        for level, seen in enumerate(self.embeddings):
-            if late and len(seen) == 2:
-                self.warn_of_collapse(level, scalars, *seen[0].shape)
+        for level in range(len(self.head.loss_weights)):
+            if late and f'std_q_level_{level}' in scalars:
+                self.warn_of_collapse(level, scalars, *self.embeddings[level].shape)
             means = {}
             for name in ('acc', 'loss'):
                 sides = [logged.get(f'train/{name}_{side}_level_{level}') for side in 'qk']
-                if None not in sides:  # another head may log less
-                    means[name] = sum(side.mean(window) for side in sides) / 2
+                sides = [side.mean(window) for side in sides if side is not None]
+                if sides:  # another head may log less
+                    means[name] = sum(sides) / len(sides)
             if 'acc' in means:
                 accuracies.append(means['acc'])
             chance = self.chance(level, images)
@@ -183,15 +184,16 @@ class MonitorHook(Hook):
     def measure_embeddings(self) -> dict[str, float]:
         """Spread, rank and gap of the embeddings that the predictors were given."""
         scalars, centres = {}, {}
-        for level, seen in enumerate(self.embeddings):
-            for side, embedding in zip('qk', seen):
-                unit = F.normalize(embedding.float(), dim=1)
-                centres[side, level] = unit.mean(dim=0)
-                scalars[f'std_{side}_level_{level}'] = unit.std(dim=0, correction=0).mean()
-                scalars[f'rank_{side}_level_{level}'] = effective_rank(unit)
-                if level > 0:
-                    gap = (centres[side, level] - centres[side, 0]).norm()
-                    scalars[f'gap_{side}_level_{level}'] = gap
+        for index, embedding in enumerate(self.embeddings):
+            side, level = divmod(index, len(self.head.loss_weights))
+            side = 'qk'[side]
+            unit = F.normalize(embedding.float(), dim=1)
+            centres[level] = unit.mean(dim=0)
+            scalars[f'std_{side}_level_{level}'] = unit.std(dim=0, correction=0).mean()
+            scalars[f'rank_{side}_level_{level}'] = effective_rank(unit)
+            if level > 0:
+                gap = (centres[level] - centres[0]).norm()
+                scalars[f'gap_{side}_level_{level}'] = gap
         self.warn_if(
             not scalars,
             'embeddings',
@@ -204,13 +206,19 @@ class MonitorHook(Hook):
 
     def chance(self, level: int, targets: int) -> float:
         """Loss of one side and level whose predictions are blind; 0 for a head without negatives."""
-        temperature = getattr(self.head, 'temperature', 0)
+        temperature = self.head.temperature if getattr(self.head, 'negatives', False) else 0
         return 2 * temperature * self.head.loss_weights[level] * log(targets)
 
     def warn_of_collapse(self, level: int, scalars: dict, tiles: int, length: int) -> None:
         """Compare the worse side's spread and rank with what is possible."""
-        stds = [scalars[f'std_{side}_level_{level}'] for side in 'qk']
-        ranks = [scalars[f'rank_{side}_level_{level}'] for side in 'qk']
+        stds, ranks = (
+            [
+                v
+                for k, v in scalars.items()
+                if k in (f'{name}_q_level_{level}', f'{name}_k_level_{level}')
+            ]
+            for name in ('std', 'rank')
+        )
         if not all(map(isfinite, stds + ranks)):  # a step that is left out says nothing
             return
         std, rank = min(stds), min(ranks)

@@ -1,10 +1,9 @@
 """Multi-Level Contrastive Learning: the algorithm."""
 
 from copy import deepcopy
-from typing import Optional, Union
+from typing import Optional
 
 import torch
-from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -12,9 +11,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS
 
+from .early_backward import backpropagate
+from .montage_model import MontageModel
+from .multi_level_contrastive_head import gather_targets
+
 
 @MODELS.register_module()
-class MCL(BaseSelfSupervisor):
+class MCL(MontageModel):
     """MCL.
 
     Implementation of `Multi-Level Contrastive Learning for Dense Prediction Task
@@ -25,52 +28,31 @@ class MCL(BaseSelfSupervisor):
     :class:`~mcl_mm.engine.TargetUpdateHook`, which a config lists under ``custom_hooks``.
 
     Args:
-        backbone (dict): A backbone with stages of stride 4, 8, 16 and 32, such as
-            ``mmpretrain.ResNet`` with ``out_indices=(0, 1, 2, 3)``.
-        neck (dict): An :class:`MCLNeck`.
-        head (dict): A :class:`MultiLevelContrastiveHead`.
-        data_preprocessor (dict): A :class:`MontageDataPreprocessor`.
-        routed (bool): Send each sheet only through what its loss reads, and only full images through
-            the target: about a third of the compute. What changes is which cells share a BN batch.
-            Defaults to False, all sheets of a side together, as published.
-        channels_last (bool): Keep weights, and with them all maps, in channels-last memory format,
-            which convolutions prefer in half precision on a GPU. Nothing else changes, but the
-            same seed initialises other weights: they are drawn in the order of memory. Defaults to
-            False.
-        init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
-
-    Raises:
-        ValueError: The parts differ in their levels.
+        *args: ``backbone``, ``neck``, ``head`` (a :class:`MultiLevelContrastiveHead`) and
+            ``data_preprocessor``, see :class:`MontageModel`.
+        symmetric (bool): Have both sides predict the other's targets. Otherwise side *q* alone
+            predicts those of side *k*: half of the losses for half of the compute. Defaults to True.
+        early_backward (bool): Compute a side's gradients before the other side's maps are there, in
+            about half of the memory. The gradients are the same. Not with float16, whose gradients
+            need a loss scaler, nor with ``compile``; with several processes their exchange begins when
+            all are there. Defaults to False.
+        **kwargs: ``routed`` (here the target sees full images only), ``channels_last`` and
+            ``init_cfg``, see :class:`MontageModel`.
     """
 
     # Far above any gradient accumulation, and reached within minutes.
     MAX_LOSSES_WITHOUT_UPDATE = 1000
 
     def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        data_preprocessor: dict,
-        routed: bool = False,
-        channels_last: bool = False,
-        init_cfg: Optional[Union[dict, list[dict]]] = None,
+        self, *args, symmetric: bool = True, early_backward: bool = False, **kwargs
     ) -> None:
-        super().__init__(
-            backbone=MODELS.build(backbone),
-            neck=MODELS.build(neck),
-            head=MODELS.build(head),
-            data_preprocessor=MODELS.build(data_preprocessor),
-            init_cfg=init_cfg,
-        )
+        super().__init__(*args, **kwargs)
         self.target = nn.ModuleDict(
             dict(backbone=deepcopy(self.backbone), neck=deepcopy(self.neck))
         ).requires_grad_(False)
-        self.routed = routed
+        self.symmetric = symmetric
+        self.early_backward = early_backward
         self.losses_since_update = 0
-        self._check_levels()
-        if channels_last:  # convolutions follow the format of their weights
-            self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
         """Initialise the online network and make the target a copy of it."""
@@ -81,37 +63,24 @@ class MCL(BaseSelfSupervisor):
     def loss(
         self, inputs: tuple[Montage, Montage], data_samples: Optional[list[DataSample]] = None
     ) -> dict[str, Tensor]:
-        """The loss of a batch.
+        """The loss of a batch: each side's tiles against the other side's images.
 
         Args:
             inputs (tuple[Montage, Montage]): Sides *q* and *k*, from the data preprocessor.
             data_samples (list[DataSample], optional): Not used.
 
         Returns:
-            dict[str, Tensor]: See :meth:`MultiLevelContrastiveHead.loss`.
+            dict[str, Tensor]: :meth:`MultiLevelContrastiveHead.loss` of both sides.
         """
         self._check_target_follows()
-        q, k = inputs
-        online_q, online_k = self.embed_tiles(q), self.embed_tiles(k)
+        tiles, images = (inputs, inputs) if self.symmetric else (inputs[:1], inputs[1:])
         with torch.no_grad():
-            target_q, target_k = self.embed_images(q), self.embed_images(k)
-        return self.head.loss((online_q, online_k), (q.sources, k.sources), (target_q, target_k))
-
-    def embed_tiles(self, montage: Montage) -> list[Tensor]:
-        """Online embeddings of the tiles, per level ``(M_k * r_k**2, D)``.
-
-        Unless routed, all sheets are one batch for the backbone, the FPN and, level by level, the
-        projector; then each montage level takes its own sheets' cells from the pyramid level it is
-        read from.
-        """
-        levels = range(len(montage.sheets))
-        if self.routed:
-            return [self.neck(self.backbone(montage.sheets[k]), [k])[0] for k in levels]
-        counts = [len(sheets) for sheets in montage.sheets]
-        cells = self.neck(self.backbone(torch.cat(montage.sheets)), levels)
-        return [
-            cells[k].unflatten(0, (sum(counts), -1)).split(counts)[k].flatten(0, 1) for k in levels
-        ]
+            targets = gather_targets([self.embed_images(side) for side in images])
+        losses = {}
+        for name, side, target in zip('qk', tiles, reversed(targets)):  # q learns from k, k from q
+            scalars = self.head.loss(self.embed_tiles(side), side.sources, target, name)
+            losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
+        return losses
 
     def embed_images(self, montage: Montage) -> Tensor:
         """Target embeddings of the ``B`` full images, ``(B, D)``.
@@ -135,17 +104,6 @@ class MCL(BaseSelfSupervisor):
         get_ema_multi_avg_fn(momentum)(list(self.target.parameters()), online, None)
         self.losses_since_update = 0
 
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """The feature pyramid of images: what a detector gets.
-
-        Args:
-            inputs (Tensor): Normalised images, ``(N, 3, H, W)``.
-
-        Returns:
-            tuple[Tensor]: P2 to P5, ``(N, C, H / 4, W / 4)`` to ``(N, C, H / 32, W / 32)``.
-        """
-        return self.neck.fpn(self.backbone(inputs))
-
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """A checkpoint without a target (an export, another method's) starts it from the online."""
         if not any(key.startswith(f'{prefix}target.') for key in state_dict):
@@ -153,19 +111,6 @@ class MCL(BaseSelfSupervisor):
                 for key in [key for key in state_dict if key.startswith(prefix + part)]:
                     state_dict[f'{prefix}target.{key[len(prefix) :]}'] = state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _check_levels(self) -> None:
-        ratios = tuple(self.data_preprocessor.montage.ratios)
-        if ratios != tuple(2**level for level in range(len(ratios))):
-            raise ValueError(
-                f'pyramid levels halve their resolution, so ratios must be 1, 2, 4, ..., got {ratios}'
-            )
-        levels = len(self.head.predictors)
-        if not len(ratios) == levels <= self.neck.num_levels:
-            raise ValueError(
-                f'montage ({len(ratios)} ratios) and head ({levels} loss_weights) must have the same '
-                f'number of levels, at most the {self.neck.num_levels} of the neck'
-            )
 
     @torch.compiler.disable  # it would be compiled again for every count
     def _check_target_follows(self) -> None:

@@ -118,7 +118,10 @@ class MCLNeck(BaseModule):
         return len(self.fpn.lateral_convs)
 
     def forward(
-        self, feats: Sequence[Tensor], levels: Optional[Sequence[int]] = None
+        self,
+        feats: Sequence[Tensor],
+        levels: Optional[Sequence[int]] = None,
+        cell: Optional[int] = None,
     ) -> tuple[Tensor, ...]:
         """Embed every cell of every sheet, on the pyramid levels that montage levels are read from.
 
@@ -127,19 +130,22 @@ class MCLNeck(BaseModule):
                 ``(N, C_i, S / stride_i, S / stride_i)``.
             levels (Sequence[int], optional): The montage levels ``k`` wanted. Defaults to None, all
                 that the pyramid has.
+            cell (int, optional): Side of a cell, in pixels of a map. Defaults to None, that of the
+                coarsest map.
 
         Returns:
             tuple[Tensor]: For each of ``levels``, in that order, ``(N * 4**k, D)``: sheet by sheet,
-            row by row within a sheet.
+            row by row within a sheet. ``(N, D)`` where a whole map is one cell: of tiles that are
+            images of their own.
 
         Raises:
             ValueError: A map that does not consist of whole cells.
         """
         levels = range(self.num_levels) if levels is None else levels
-        cell = feats[-1].shape[-1]
+        cell = feats[-1].shape[-1] if cell is None else cell
         maps = self.pyramid(feats, levels)
         for level in levels:
-            if maps[level].shape[-1] != cell * 2**level:
+            if maps[level].shape[-1] not in (cell, cell * 2**level):
                 raise ValueError(
                     f'montage level {level} is read in cells of {cell} from a map of '
                     f'{maps[level].shape[-1]}, which must be {cell * 2**level}: the side of the '

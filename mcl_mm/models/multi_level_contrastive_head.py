@@ -32,6 +32,10 @@ class MultiLevelContrastiveHead(BaseModule):
         hid_channels (int): Width of a predictor's hidden layer. Defaults to 2048.
         loss_weights (Sequence[float]): ``w_k``, one per level. Defaults to (1/2, 1/4, 1/8, 1/8).
         temperature (float): ``T``. Defaults to 1.0.
+        shared_predictor (bool): Have one predictor for all levels. Defaults to False.
+        negatives (bool): Tell the own image from the others. Otherwise a tile is only pulled towards it,
+            :math:`\mathcal{L}_k = w_k (2 - 2 \cos)` as in `BYOL <https://arxiv.org/abs/2006.07733>`_,
+            and ``temperature`` has no part in it. Defaults to True.
         norm_cfg (dict): Normalisation of the predictors. Defaults to ``dict(type='BN')``.
 
     Raises:
@@ -44,6 +48,8 @@ class MultiLevelContrastiveHead(BaseModule):
         hid_channels: int = 2048,
         loss_weights: Sequence[float] = (1 / 2, 1 / 4, 1 / 8, 1 / 8),
         temperature: float = 1.0,
+        shared_predictor: bool = False,
+        negatives: bool = True,
         norm_cfg: dict = dict(type='BN'),
     ) -> None:
         super().__init__()
@@ -51,6 +57,7 @@ class MultiLevelContrastiveHead(BaseModule):
             raise ValueError(f'temperature must be positive, got {temperature}')
         self.loss_weights = loss_weights
         self.temperature = temperature
+        self.negatives = negatives
         predictor = dict(
             type='mmpretrain.NonLinearNeck',
             in_channels=in_channels,
@@ -66,39 +73,37 @@ class MultiLevelContrastiveHead(BaseModule):
                 dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1),
             ],
         )
-        self.predictors = ModuleList(MODELS.build(predictor) for _ in loss_weights)
+        count = 1 if shared_predictor else len(loss_weights)
+        self.predictors = ModuleList(MODELS.build(predictor) for _ in range(count))
+
+    def predict(self, embedding: Tensor, level: int) -> Tensor:
+        """Predictions ``(N, D)`` from the embeddings ``(N, D)`` of a level's tiles."""
+        return self.predictors[level if len(self.predictors) > 1 else 0]((embedding,))[0]
 
     def loss(
-        self,
-        online: tuple[Sequence[Tensor], Sequence[Tensor]],
-        sources: tuple[Sequence[Tensor], Sequence[Tensor]],
-        targets: tuple[Tensor, Tensor],
+        self, online: Sequence[Tensor], sources: Sequence[Tensor], target: Tensor, side: str
     ) -> dict[str, Tensor]:
-        """Both sides' losses on all levels.
+        """One side's losses on all levels.
 
         Args:
-            online (tuple): For sides *q* and *k*, per level the online embeddings of the tiles,
-                ``(N_k, D)``.
-            sources (tuple): For *q* and *k*, per level the image each tile was made from,
-                ``(N_k,)``, int64 in ``[0, B)``.
-            targets (tuple): For *q* and *k*, the target embeddings of this process's full images,
-                ``(B, D)``. They get no gradient.
+            online (Sequence[Tensor]): Per level the online embeddings of the tiles, ``(N_k, D)``.
+            sources (Sequence[Tensor]): Per level the image each tile was made from, ``(N_k,)``, int64
+                in ``[0, B)``.
+            target (Tensor): Of the other side, from :func:`gather_targets`, ``(B * world_size, D)``.
+            side (str): ``'q'`` or ``'k'``, for the names.
 
         Returns:
-            dict[str, Tensor]: Scalars. Per side and level ``loss_q_level_0``, which are to be
-            summed, and, detached, the mean cosine to the positive, ``pos_cos_q_level_0``, and to
-            the negatives, ``neg_cos_q_level_0``, and the retrieval accuracy, ``acc_q_level_0``: the
-            share of tiles that are nearer to their own image than to any other, of all processes.
+            dict[str, Tensor]: Scalars. Per level ``loss_q_level_0``, which are to be summed, and,
+            detached, the mean cosine to the positive, ``pos_cos_q_level_0``, and to the negatives,
+            ``neg_cos_q_level_0``, and the retrieval accuracy, ``acc_q_level_0``: the share of tiles that
+            are nearer to their own image than to any other, of all processes.
         """
-        target_q, target_k = gather_targets(targets)
         losses = {}
-        for level, (predictor, weight) in enumerate(zip(self.predictors, self.loss_weights)):
-            for side, target in enumerate((target_k, target_q)):  # each side learns from the other
-                scalars = self.contrast(
-                    predictor((online[side][level],))[0], sources[side][level], target
-                )
-                scalars['loss'] = weight * scalars['loss']
-                losses.update({f'{k}_{"qk"[side]}_level_{level}': v for k, v in scalars.items()})
+        for level, weight in enumerate(self.loss_weights):
+            predicted = self.predict(online[level], level)
+            scalars = self.contrast(predicted, sources[level], target)
+            scalars['loss'] = weight * scalars['loss']
+            losses.update({f'{key}_{side}_level_{level}': v for key, v in scalars.items()})
         return losses
 
     def contrast(self, predicted: Tensor, source: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -117,23 +122,26 @@ class MultiLevelContrastiveHead(BaseModule):
             dtype = torch.promote_types(predicted.dtype, torch.float32)
             cosine = F.normalize(predicted.to(dtype), dim=1) @ target.to(dtype).t()
             label = source + get_rank() * (len(target) // get_world_size())
-            loss = 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
-        cosine = cosine.detach()
-        positive = cosine.gather(1, label[:, None])
+            positive = cosine.gather(1, label[:, None])
+            if self.negatives:
+                loss = 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
+            else:
+                loss = 2 - 2 * positive.mean()
+        cosine, positive = cosine.detach(), positive.detach()
         negatives = (cosine.sum() - positive.sum()) / max(cosine.numel() - positive.numel(), 1)
         accuracy = (cosine.argmax(dim=1) == label).to(dtype).mean()
         return dict(loss=loss, pos_cos=positive.mean(), neg_cos=negatives, acc=accuracy)
 
 
 @torch.no_grad()
-def gather_targets(targets: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Normalise both sides' targets and collect them from all processes, in order of rank.
+def gather_targets(targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Normalise the sides' targets and collect them from all processes, in order of rank.
 
     Args:
-        targets (tuple): Sides *q* and *k*, ``(B, D)`` each, ``B`` the same on every process.
+        targets (Sequence[Tensor]): Of each side, ``(B, D)``, ``B`` the same on every process.
 
     Returns:
-        tuple: Sides *q* and *k*, ``(B * world_size, D)`` each, without gradient.
+        tuple[Tensor]: Of each side, ``(B * world_size, D)``, without gradient.
     """
-    both = F.normalize(torch.stack(targets), dim=2)
-    return tuple(torch.cat(all_gather(both), dim=1))
+    sides = F.normalize(torch.stack(list(targets)), dim=2)
+    return tuple(torch.cat(all_gather(sides), dim=1))

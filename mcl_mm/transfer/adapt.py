@@ -10,11 +10,12 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
 
-import torch
 from mmdet.models.necks import FPN
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
+from torch import Tensor, nn
+
+from mcl_mm.models.montage_model import NoPyramidError, feature_maps, strides
 
 from .check import LoadReport, check_load
 from .child_config import Change, Code, as_code
@@ -30,10 +31,6 @@ SOURCES = ('init_cfg', 'pretrained')
 HOOK = dict(type='mcl_mm.TransferHook')
 # Detectors' own packages, which need no custom_imports in a pre-training config.
 KNOWN_PACKAGES = ('mmdet', 'mmpretrain')
-
-
-class NoPyramidError(ValueError):
-    """MCL cannot pre-train a backbone, for it has no four maps of stride 4, 8, 16 and 32."""
 
 
 def load_detector(base: str) -> Config:
@@ -486,7 +483,7 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
     side = 128  # deformable convs need maps of 3x3
     backbone = build(settings, scope)
-    seen = maps_of(backbone, side)
+    seen = feature_maps(backbone, side)
     if strides(seen, side) == [4, 8, 16, 32]:
         return settings, [m.shape[1] for m in seen], backbone
     # The stem and stages of some backbones are counted together.
@@ -494,7 +491,7 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
         candidate = dict(settings, out_indices=(first, first + 1, first + 2, first + 3))
         try:
             backbone = build(candidate, scope)
-            maps = maps_of(backbone, side)
+            maps = feature_maps(backbone, side)
         except ValueError:  # it has no such stage
             continue
         if strides(maps, side) == [4, 8, 16, 32]:
@@ -503,28 +500,6 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
         f'{settings["type"]} gives maps of stride {strides(seen, side)}, but MCL pre-trains backbones '
         'with four stages of stride 4, 8, 16 and 32'
     )
-
-
-def maps_of(backbone: nn.Module, side: int) -> list[torch.Tensor]:
-    """What a backbone makes of a square image.
-
-    Raises:
-        ValueError: It makes no list of maps.
-    """
-    try:
-        with torch.no_grad():
-            backbone.eval()  # MMDetection's backbones do not return themselves from it
-            maps = backbone(torch.zeros(1, 3, side, side))
-    except Exception as error:  # foreign code
-        raise ValueError(f'{type(backbone).__name__} does not run: {error}') from error
-    if not isinstance(maps, (list, tuple)) or not all(torch.is_tensor(m) for m in maps):
-        raise NoPyramidError(f'{type(backbone).__name__} gives no list of maps')
-    return list(maps)
-
-
-def strides(maps: list[torch.Tensor], side: int) -> list[int]:
-    """Pixels of an image of ``side`` pixels per pixel of each map."""
-    return [side // m.shape[-1] for m in maps]
 
 
 # What it comes to.
@@ -569,7 +544,7 @@ def carried(cfg: Config, names: Optional[Collection[str]] = None) -> str:
     return text
 
 
-def check_fit(cfg: Config, state_dict: dict[str, torch.Tensor]) -> LoadReport:
+def check_fit(cfg: Config, state_dict: dict[str, Tensor]) -> LoadReport:
     """Build a detector and compare weights with it as a run will.
 
     Args:

@@ -1,10 +1,12 @@
 """MontageTransform against a loop that pastes one tile after the other."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mcl_mm.datasets import MontageTransform
-from mcl_mm.datasets.montage import cut, paste
+from mcl_mm.datasets.montage import cut, paste, shrink
 
 
 def slow_montage(views, source, ratio):
@@ -85,7 +87,7 @@ def test_given_sources_are_used(views):
     v = views(4)
     sources = [torch.arange(4), torch.tensor([3, 3, 0, 1])], [torch.arange(4), torch.zeros(4)]
     q, k = MontageTransform((1, 2), (1, 1))(v[:2], v[4:6], sources=sources)
-    assert torch.equal(q.sheets[1], paste(v[1], torch.tensor([3, 3, 0, 1]), 2))
+    assert torch.equal(q.sheets[1], paste(v[1][[3, 3, 0, 1], :, ::2, ::2], 2))
     assert k.sources[1].tolist() == [0, 0, 0, 0]
 
 
@@ -98,7 +100,36 @@ def test_num_sheets_in_place_of_appearances(views):
 def test_cut_inverts_paste():
     views = torch.rand(8, 3, 32, 32)
     source = torch.randperm(8)
-    assert torch.equal(cut(paste(views, source, 2), 16), views[source, :, ::2, ::2])
+    assert torch.equal(cut(paste(views[source], 2), 32), views[source])
+
+
+def test_antialiased_tiles_are_smooth_and_the_others_are_samples():
+    """Stripes of one pixel shrink to grey; every second pixel of them is all black."""
+    stripes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    stripes[..., 1::2] = 200
+    assert shrink(stripes, 16).eq(0).all()
+    smooth = shrink(stripes, 16, antialias=True)
+    assert smooth.dtype == torch.uint8
+    assert (smooth[..., 1:-1].int() - 100).abs().max() <= 1
+    constant = torch.full((1, 3, 32, 32), 77, dtype=torch.uint8)
+    assert shrink(constant, 4, antialias=True).eq(77).all()
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    views = torch.from_numpy(image).permute(2, 0, 1)[None]
+    pillow = np.asarray(Image.fromarray(image).resize((8, 8), Image.BILINEAR)).astype(int)
+    ours = shrink(views, 8, antialias=True)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours - pillow).max() <= 1
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+def test_tiles_are_the_same_pasted_or_not(views, antialias):
+    v = views(8)
+    sources = MontageTransform().draw_sources(8, torch.device('cpu'))
+    sheets, tiles = (
+        MontageTransform(pasted=pasted, antialias=antialias)(v[:4], v[4:], sources)[0].sheets
+        for pasted in (True, False)
+    )
+    for level, (sheet, tile) in enumerate(zip(sheets, tiles)):
+        assert torch.equal(cut(sheet, 64 // 2**level), tile)
 
 
 @pytest.mark.parametrize(

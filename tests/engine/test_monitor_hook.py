@@ -19,6 +19,7 @@ from mmengine.runner import LogProcessor, Runner
 from conftest import ROOT, draw_images
 from mcl_mm.engine import LevelLogProcessor, MonitorHook, effective_rank
 from mcl_mm.models import MultiLevelContrastiveHead
+from mcl_mm.models.multi_level_contrastive_head import gather_targets
 
 
 def test_effective_rank_closed_forms():
@@ -55,9 +56,11 @@ class Run:
     def step(self, embedding, time=1.0, wait=0.0, loss=None):
         """One iteration whose tiles all have the embeddings ``(B, D)`` on every level."""
         self.hook.before_train_iter(self.runner, self.runner.iter)
-        sides = [[embedding] * 4] * 2
-        sources = [[torch.arange(self.batch_size)] * 4] * 2
-        scalars = self.head.loss(sides, sources, (embedding, embedding))
+        sources = [torch.arange(self.batch_size)] * 4
+        (target,) = gather_targets([embedding])
+        scalars = {}
+        for side in 'qk':
+            scalars.update(self.head.loss([embedding] * 4, sources, target, side))
         if loss is not None:
             scalars.update({key: loss * self.chance(key) for key in scalars if 'loss' in key})
         for key, value in dict(scalars, time=time, data_time=wait).items():
@@ -111,14 +114,14 @@ def test_orthonormal_and_equal_embeddings(make_run):
 
 def test_gap_is_the_distance_of_the_means(make_run):
     run = make_run()
-    run.hook.embeddings = [[torch.randn(5, 8), torch.randn(6, 8)] for _ in range(4)]
+    embeddings = [[torch.randn(count, 8) for _ in range(4)] for count in (5, 6)]
+    run.hook.embeddings = [*embeddings[0], *embeddings[1]]  # q, then k
     scalars = run.hook.measure_embeddings()
     assert 'gap_q_level_0' not in scalars
     for level in (1, 2, 3):
         for i, side in enumerate('qk'):
             means = [
-                sum(F.normalize(x, dim=0) for x in run.hook.embeddings[k][i]) / (5 + i)
-                for k in (0, level)
+                sum(F.normalize(x, dim=0) for x in embeddings[i][k]) / (5 + i) for k in (0, level)
             ]
             gap = (means[0] - means[1]).norm().item()
             assert scalars[f'gap_{side}_level_{level}'] == pytest.approx(gap, rel=1e-5)
@@ -327,3 +330,27 @@ def test_tensorboard_gets_the_same(trained):
     expected = json.loads(lines[-1])
     for name in ('rank_q_level_1', 'acc_k_level_3', 'images_per_second', 'chance_ratio_level_0'):
         assert events.Scalars(name)[-1].value == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_a_head_with_one_predictor_or_one_side_is_watched_too(make_run):
+    run = make_run()
+    run.head.predictors = run.head.predictors[:1]
+    run.step(torch.eye(8))
+    run.step(torch.eye(8))
+    assert run.logged('rank_k_level_3') == pytest.approx(8, rel=1e-5)
+    assert run.logged('chance_ratio_level_3') > 0
+    run.hook.embeddings = [torch.eye(8)] * 4  # of a method whose side k predicts nothing
+    scalars = run.hook.measure_embeddings()
+    assert set(scalars) == {
+        f'{name}_q_level_{level}' for name in ('std', 'rank') for level in range(4)
+    } | {f'gap_q_level_{level}' for level in (1, 2, 3)}
+
+
+def test_without_negatives_there_is_no_chance_to_compare_with(make_run):
+    run = make_run()
+    assert run.hook.chance(0, 8) == pytest.approx(math.log(8))
+    run.head.negatives = False
+    run.step(torch.eye(8))
+    run.step(torch.eye(8))
+    assert run.hook.chance(0, 8) == 0
+    assert 'train/chance_ratio_level_0' not in run.runner.message_hub.log_scalars

@@ -90,6 +90,132 @@ def test_routing_changes_neither_losses_nor_gradients_without_batch_norm(
     torch.testing.assert_close(dense_gradients, routed_gradients, rtol=1e-6, atol=1e-9)
 
 
+def test_each_side_learns_from_the_other(tiny_config, build, views):
+    """Targets of side q enter the losses of side k only, and of k those of q."""
+    model = build(tiny_config).train()
+    q, k = prepare(model, views(4))
+    before = model.loss((q, k))
+    target_q, target_k = model.embed_images(q), model.embed_images(k)
+    for changed, side in ((q, 'k'), (k, 'q')):
+
+        def embed_images(montage, changed=changed):
+            embedded = target_q if montage is q else target_k
+            return embedded.roll(1, 0) if montage is changed else embedded
+
+        model.embed_images = embed_images
+        after = model.loss((q, k))
+        for name, value in before.items():
+            if name.startswith('loss'):
+                assert (value == after[name]).item() == (f'loss_{side}' not in name), name
+
+
+def test_one_sided_is_the_part_of_side_q(tiny_config, build, views, monkeypatch):
+    both = build(tiny_config).train()
+    one = build(dict(tiny_config, symmetric=False)).train()
+    sheets = prepare(both, views(4))
+    expected, losses = both.loss(sheets), one.loss(sheets)
+    assert losses.keys() == {name for name in expected if '_q_' in name}
+    for name, value in losses.items():
+        assert torch.equal(value, expected[name]), name
+    calls = []
+    for name in ('embed_tiles', 'embed_images'):
+        embed = getattr(one, name)
+        monkeypatch.setattr(one, name, lambda m, n=name, e=embed: calls.append((n, m)) or e(m))
+    one.loss(sheets)
+    assert [(name, montage is sheets[1]) for name, montage in calls] == [
+        ('embed_images', True),
+        ('embed_tiles', False),
+    ]
+
+
+class Live:
+    """A tensor kept for the backward pass; knows how many bytes are kept at a time."""
+
+    bytes = peak = 0
+
+    def __init__(self, tensor):
+        self.tensor, self.size = tensor, tensor.nbytes
+        Live.bytes += self.size
+        Live.peak = max(Live.peak, Live.bytes)
+
+    def __del__(self):
+        Live.bytes -= self.size
+
+
+@pytest.mark.parametrize('routed', [False, True])
+def test_early_backward_halves_what_is_kept_and_changes_no_gradient(
+    tiny_config, build, views, routed
+):
+    results = []
+    for early in (False, True):
+        model = build(dict(tiny_config, routed=routed, early_backward=early)).double().train()
+        Live.bytes = Live.peak = 0
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(Live, lambda live: live.tensor):
+            losses = model.loss(prepare(model, views(8)))
+            (3 * total(losses)).backward()  # as a loss scaler or accumulation does
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        results.append((losses, gradients, Live.peak))
+    (losses, gradients, peak), (early_losses, early_gradients, early_peak) = results
+    torch.testing.assert_close(early_losses, losses, rtol=0, atol=0)
+    torch.testing.assert_close(early_gradients, gradients, rtol=1e-9, atol=1e-12)
+    assert early_peak < 0.55 * peak
+
+
+def test_early_backward_needs_no_gradients(tiny_config, build, views):
+    model = build(dict(tiny_config, early_backward=True)).train()
+    with torch.no_grad():
+        losses = model.loss(prepare(model, views(4)))
+    assert not total(losses).requires_grad
+
+
+def test_early_backward_is_refused_where_a_loss_scaler_is_needed(tiny_config, build, views):
+    model = build(dict(tiny_config, early_backward=True)).train()
+    with torch.autocast('cpu', dtype=torch.float16), pytest.raises(ValueError, match='bfloat16'):
+        model.loss(prepare(model, views(4)))
+
+
+def test_tiles_that_are_not_pasted_are_images_of_their_own(group_norm_config, build, views):
+    """Each is embedded from one cell of its level's map, whatever the others show."""
+    montage = dict(type='mcl_mm.MontageTransform', pasted=False)
+    group_norm_config['data_preprocessor']['montage'] = montage
+    with pytest.raises(ValueError, match='routed=True'):
+        build(group_norm_config)
+    model = build(dict(group_norm_config, routed=True)).train()
+    q, k = prepare(model, views(8))
+    assert [tuple(sheets.shape[::3]) for sheets in q.sheets] == [
+        (8, 64),
+        (8, 32),
+        (16, 16),
+        (64, 8),
+    ]
+    embedded = model.embed_tiles(q)
+    assert [len(e) for e in embedded] == [len(source) for source in q.sources]
+    changed = q._replace(sheets=tuple(torch.cat([s[:1], 0 * s[1:]]) for s in q.sheets))
+    for before, after in zip(embedded, model.embed_tiles(changed)):
+        torch.testing.assert_close(before[0], after[0], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(before[1], after[1])
+    total(model.loss((q, k))).backward()
+    assert all(p.grad is not None for p in model.backbone.parameters())
+
+
+def test_neck_takes_the_channels_of_the_backbone(tiny_config, build):
+    expected = tiny_config['neck'].pop('in_channels')
+    model = build(tiny_config)
+    assert [conv.in_channels for conv in model.neck.fpn.lateral_convs] == expected
+    assert 'in_channels' not in tiny_config['neck']
+    assert model.backbone.bn1.num_batches_tracked == 0
+    assert model.backbone.bn1.running_mean.eq(0).all()
+    assert model.backbone.training
+
+
+def test_backbones_with_other_stages_are_refused(tiny_config, build):
+    del tiny_config['neck']['in_channels']
+    tiny_config['backbone']['out_indices'] = (1, 2, 3)
+    with pytest.raises(ValueError, match=r'stride \[8, 16, 32\].*out_indices'):
+        build(tiny_config)
+
+
 def test_every_online_parameter_gets_a_gradient(tiny_config, build, views):
     model = build(tiny_config).train()
     total(model.loss(prepare(model, views(4)))).backward()

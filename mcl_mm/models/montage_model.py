@@ -1,0 +1,157 @@
+"""What all ways of learning from a montage share: backbone, pyramid and projector."""
+
+from typing import Optional, Union
+
+import torch
+from mmpretrain.models import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from mcl_mm.datasets.montage import Montage
+from mcl_mm.registry import MODELS
+
+
+class MontageModel(BaseSelfSupervisor):
+    """A network that embeds the tiles of a montage, level by level.
+
+    Args:
+        backbone (dict): A backbone with stages of stride 4, 8, 16 and 32, such as
+            ``mmpretrain.ResNet`` with ``out_indices=(0, 1, 2, 3)``.
+        neck (dict): An :class:`MCLNeck`. Without ``in_channels`` it gets those of the backbone.
+        head (dict): What learns from the embeddings; has a loss weight per level, ``loss_weights``.
+        data_preprocessor (dict): A :class:`MontageDataPreprocessor`.
+        routed (bool): Send each sheet only through what its loss reads: about a third of the compute.
+            What changes is which cells share a BN batch. Defaults to False, all sheets of a side
+            together, as published.
+        channels_last (bool): Keep weights, and with them all maps, in channels-last memory format,
+            which convolutions prefer in half precision on a GPU. Nothing else changes, but the
+            same seed initialises other weights: they are drawn in the order of memory. Defaults to
+            False.
+        init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
+
+    Raises:
+        ValueError: The parts differ in their levels, or the backbone has other stages.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        data_preprocessor: dict,
+        routed: bool = False,
+        channels_last: bool = False,
+        init_cfg: Optional[Union[dict, list[dict]]] = None,
+    ) -> None:
+        backbone = MODELS.build(backbone)
+        if 'in_channels' not in neck:
+            neck = dict(neck, in_channels=stage_channels(backbone))
+        super().__init__(
+            backbone=backbone,
+            neck=MODELS.build(neck),
+            head=MODELS.build(head),
+            data_preprocessor=MODELS.build(data_preprocessor),
+            init_cfg=init_cfg,
+        )
+        self.routed = routed
+        self._check_levels()
+        if channels_last:  # convolutions follow the format of their weights
+            self.to(memory_format=torch.channels_last)
+
+    def embed_tiles(self, montage: Montage) -> list[Tensor]:
+        """Embeddings of the tiles, per level ``(M_k * r_k**2, D)``.
+
+        Unless routed, all sheets are one batch for the backbone, the FPN and, level by level, the
+        projector; then each montage level takes its own sheets' cells from the pyramid level it is
+        read from.
+        """
+        levels = range(len(montage.sheets))
+        cell = montage.sheets[0].shape[-1] // 32  # a tile is as large on its level as a sheet on P5
+        if self.routed:
+            return [self.neck(self.backbone(montage.sheets[k]), [k], cell)[0] for k in levels]
+        counts = [len(sheets) for sheets in montage.sheets]
+        cells = self.neck(self.backbone(torch.cat(montage.sheets)), levels, cell)
+        return [
+            cells[k].unflatten(0, (sum(counts), -1)).split(counts)[k].flatten(0, 1) for k in levels
+        ]
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The feature pyramid of images: what a detector gets.
+
+        Args:
+            inputs (Tensor): Normalised images, ``(N, 3, H, W)``.
+
+        Returns:
+            tuple[Tensor]: P2 to P5, ``(N, C, H / 4, W / 4)`` to ``(N, C, H / 32, W / 32)``.
+        """
+        return self.neck.fpn(self.backbone(inputs))
+
+    def _check_levels(self) -> None:
+        montage = self.data_preprocessor.montage
+        ratios, levels = tuple(montage.ratios), len(self.head.loss_weights)
+        if ratios != tuple(2**level for level in range(len(ratios))):
+            raise ValueError(
+                f'pyramid levels halve their resolution, so ratios must be 1, 2, 4, ..., got {ratios}'
+            )
+        if not len(ratios) == levels <= self.neck.num_levels:
+            raise ValueError(
+                f'montage ({len(ratios)} ratios) and head ({levels} loss_weights) must have the same '
+                f'number of levels, at most the {self.neck.num_levels} of the neck'
+            )
+        if not montage.pasted and not self.routed:
+            raise ValueError(
+                'tiles that are not pasted differ in size from level to level and cannot be one '
+                'batch: set model.routed=True'
+            )
+
+
+def stage_channels(backbone: nn.Module, side: int = 128) -> list[int]:
+    """The widths of a backbone's four stages, finest first, found by running it.
+
+    Args:
+        backbone (nn.Module): On the CPU. Its statistics and the random numbers stay as they are.
+        side (int): Of the image to run it on, pixels. Defaults to 128: deformable convs need maps
+            of 3x3.
+
+    Raises:
+        NoPyramidError: It does not give four maps of stride 4, 8, 16 and 32.
+        ValueError: It does not run.
+    """
+    maps = feature_maps(backbone, side)
+    if strides(maps, side) != [4, 8, 16, 32]:
+        raise NoPyramidError(
+            f'{type(backbone).__name__} gives maps of stride {strides(maps, side)}, but MCL pre-trains '
+            'backbones with four stages of stride 4, 8, 16 and 32: set its out_indices to them'
+        )
+    return [m.shape[1] for m in maps]
+
+
+def feature_maps(backbone: nn.Module, side: int) -> list[Tensor]:
+    """What a backbone makes of a black square image, in evaluation mode.
+
+    Raises:
+        NoPyramidError: It gives something else than maps.
+        ValueError: It does not run.
+    """
+    training = backbone.training
+    try:
+        with torch.no_grad():
+            backbone.eval()  # MMDetection's backbones do not return themselves from it
+            maps = backbone(torch.zeros(1, 3, side, side))
+    except Exception as error:  # foreign code
+        raise ValueError(f'{type(backbone).__name__} does not run: {error}') from error
+    finally:
+        backbone.train(training)
+    if not isinstance(maps, (list, tuple)) or not all(
+        torch.is_tensor(m) and m.dim() == 4 for m in maps
+    ):
+        raise NoPyramidError(f'{type(backbone).__name__} gives no list of maps')
+    return list(maps)
+
+
+def strides(maps: list[Tensor], side: int) -> list[int]:
+    """Pixels of an image of ``side`` pixels per pixel of each map."""
+    return [side // m.shape[-1] for m in maps]
+
+
+class NoPyramidError(ValueError):
+    """A backbone has no four maps of stride 4, 8, 16 and 32, which MCL needs."""
