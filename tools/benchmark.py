@@ -3,6 +3,7 @@
     python tools/benchmark.py CONFIG [CONFIG ...]
     python tools/benchmark.py configs/mcl_r50_100e.py configs/mcl_r50_100e_fast.py --reference
     python tools/benchmark.py CONFIG [CONFIG ...] --images DIR --batch-size 64 --json > benchmark.json
+    python tools/benchmark.py CONFIG [CONFIG ...] --rounds 0         # count multiply-adds only, seconds
 
 Configs take turns (A B A B ...), --rounds times, each turn in a process of its own. Prints a median of the
 rounds and their range, and ratios to the first config, round by round. On a GPU if there is one, else on
@@ -487,11 +488,11 @@ def summarise(rounds: Sequence[Sequence[dict]]) -> list[dict[str, dict]]:
 
     return [
         dict(
-            values={key: spread([turn[index][key] for turn in rounds]) for key, *_ in ROWS},
+            values={key: spread([turn[index].get(key) for turn in rounds]) for key, *_ in ROWS},
             ratios={
                 key: spread([turn[index][key] / turn[0][key] for turn in rounds])
                 for key, _, _, compared in ROWS
-                if compared
+                if compared and key in rounds[0][index]
             },
         )
         for index in range(len(rounds[0]))
@@ -509,6 +510,8 @@ def table(names: list[str], summaries: list[dict]) -> str:
 
     rows = [['', *names], ['---'] * (1 + len(names))]
     for key, title, pattern, compared in ROWS:
+        if all(s['values'][key] is None for s in summaries):
+            continue
         rows.append([title, *(cell(s['values'][key], pattern) for s in summaries)])
         if compared and len(names) > 1:
             ratios = (cell(s['ratios'][key], '{:.2f}') for s in summaries)
@@ -530,14 +533,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=32, help='images a step (default: 32)')
     parser.add_argument('--side', type=int, help="of a sheet, pixels (default: the config's)")
     parser.add_argument('--steps', type=int, default=5, help='timed in a round (default: 5)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each config (default: 3)')
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='turns of each config (default: 3; 0 only counts)'
+    )
     parser.add_argument('--threads', type=int, help="of the CPU (default: PyTorch's)")
     parser.add_argument('--images', help='folder (default: JPEGs of 500 x 375, drawn by this tool)')
     parser.add_argument('--profile', metavar='OUT', help="folder for PyTorch's profile of a step")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
     args = parser.parse_args()
-    for name, least in dict(batch_size=2, steps=1, rounds=1, threads=1, side=32).items():
+    for name, least in dict(batch_size=2, steps=1, rounds=0, threads=1, side=32).items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
@@ -581,6 +586,8 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
             DATASETS.build(cfg.train_dataloader.dataset)[0]  # fails now rather than in its turn
         costs.append(multiply_adds(cfg.model, args.batch_size, side, reference))
 
+    if not args.rounds:
+        rounds.append([dict(multiply_adds=step_cost / 1e9) for step_cost, _ in costs])
     for turn in range(args.rounds):
         rounds.append([])
         for candidate, (step_cost, backbone_cost) in zip(candidates, costs):

@@ -95,6 +95,18 @@ def small_step(tiny_config, build, views):
     return make
 
 
+def test_no_round_only_counts(work, monkeypatch, capsys):
+    call(monkeypatch, work / 'mcl_r50_100e.py', '--rounds', 0, '--batch-size', 4, '--reference')
+    rows = [line.split('|')[1:-1] for line in capsys.readouterr().out.splitlines() if '|' in line]
+    names = ['mcl_r50_100e_reference', 'mcl_r50_100e']
+    assert [cell.strip() for cell in rows[0]] == ['', *names]
+    assert [row[0].strip() for row in rows[2:]] == [
+        'multiply-adds an image, G',
+        '- times the first',
+    ]
+    assert float(rows[2][1]) > float(rows[2][2]) > 0
+
+
 def test_watching_a_step_leaves_it_as_it_is(small_step):
     """Losses, weights and target are those of an unwatched step, and every part is seen."""
     results = []
@@ -107,7 +119,7 @@ def test_watching_a_step_leaves_it_as_it_is(small_step):
         results.append((benchmark.train_step(model, wrapper, batch), model.state_dict()))
     torch.testing.assert_close(*results, rtol=0, atol=0)
     assert {part: len(spans) for part, spans in stopwatch.spans.items()} == {
-        'montage': 1, 'online': 2, 'target': 2, 'loss': 1, 'backward': 1, 'optimiser': 2, 'EMA': 1,
+        'montage': 1, 'online': 2, 'target': 2, 'loss': 2, 'backward': 1, 'optimiser': 2, 'EMA': 1,
     }  # fmt: skip
 
 
@@ -179,7 +191,10 @@ def test_summary_and_table():
     keys = [key for key, *_ in benchmark.ROWS]
     rates = [(10, 20), (4, 12), (8, 20)]
     rounds = [
-        [dict(dict.fromkeys(keys, 0.5), step_rate=rate, EMA_share=None) for rate in turn]
+        [
+            dict(dict.fromkeys(keys, 0.5), step_rate=rate, EMA_share=share, loss_share=None)
+            for rate, share in zip(turn, (None, 0.5))
+        ]
         for turn in rates
     ]
     first, second = benchmark.summarise(rounds)
@@ -192,7 +207,8 @@ def test_summary_and_table():
     lines = benchmark.table(['a', 'b'], [first, second]).splitlines()
     assert '| step alone, images/s | 8 (4 to 10) | 20 (12 to 20) |' in lines
     assert '| - times the first | 1.00 | 2.50 (2.00 to 3.00) |' in lines
-    assert '| EMA, of the step | - | - |' in lines
+    assert '| EMA, of the step | - | 50.0% |' in lines
+    assert not any('loss, of the step' in line for line in lines)  # nobody's
     assert '| online, of the step | 50.0% | 50.0% |' in lines
 
 
@@ -227,7 +243,7 @@ def test_images_are_listed_as_often_as_an_epoch_needs(work, tmp_path):
     ('arguments', 'message'),
     [
         (['{work}/mcl_r50_100e.py', '--batch-size', 1], '--batch-size must be at least 2, got 1'),
-        (['{work}/mcl_r50_100e.py', '--rounds', 0], '--rounds must be at least 1'),
+        (['{work}/mcl_r50_100e.py', '--rounds', -1], '--rounds must be at least 0'),
         (['{work}/mcl_r50_100e.py', '--side', 80], '--side must be a multiple of 32 pixels, got 80'),
         (['{work}/mcl_r50_100e.py', '--images', '/nowhere'], 'no image folder at /nowhere'),
         (['{work}/mcl_r50_100e.py', '--images', '{work}/empty'], 'no image in .*empty'),
