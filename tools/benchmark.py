@@ -18,6 +18,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -121,7 +122,8 @@ def multiply_adds(
     def per_image(loss: Callable[[], Tensor]) -> float:
         # The head turns autocast off for its device, but there is none for the meta device.
         off = mock.patch('torch.autocast', return_value=contextlib.nullcontext())
-        with off, FlopCounterMode(display=False) as counter:
+        right = {torch.ops.aten.convolution_backward: conv_backward_flops}
+        with off, FlopCounterMode(display=False, custom_mapping=right) as counter:
             loss().backward()
         return counter.get_total_flops() / 2 / batch_size
 
@@ -132,6 +134,24 @@ def multiply_adds(
         per_image(lambda: model.parse_losses(model.loss(sides))[0]),
         per_image(lambda: model.backbone(images)[-1].mean()),
     )
+
+
+def conv_backward_flops(
+    grad: Sequence[int], maps: Sequence[int], weight: Sequence[int], *settings, **_
+) -> int:
+    """Operations of a convolution's backward pass: each gradient costs as much as the forward pass.
+
+    PyTorch's own count of the gradient of grouped weights goes as if there were one group.
+
+    Args:
+        grad (Sequence[int]): Shape of the gradient of the output.
+        maps (Sequence[int]): Shape of the input.
+        weight (Sequence[int]): Shape of the weights.
+        *settings: The other arguments of ``aten::convolution_backward``.
+    """
+    transposed, wanted = settings[4], settings[7]  # gradients of input, weight, bias
+    batch, _, *places = maps if transposed else grad
+    return 2 * batch * math.prod(places) * math.prod(weight) * sum(wanted[:2])
 
 
 def compute_like_the_authors(model: MCL) -> None:

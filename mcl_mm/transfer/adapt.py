@@ -15,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mcl_mm.models.montage_model import NoPyramidError, feature_maps, strides
+from mcl_mm.models.montage_model import NoPyramidError, stage_channels
 
 from .check import LoadReport, check_load
 from .child_config import Change, Code, as_code
@@ -110,10 +110,10 @@ def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
         NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32.
         ValueError: The backbone cannot be built.
     """
-    settings, channels, backbone = probe(cfg)
+    settings, backbone = probe(cfg)
     return [
         *backbone_is_the_detectors(cfg, settings, backbone),
-        *neck_is_the_detectors(cfg, channels, recipe),
+        *neck_is_the_detectors(cfg, recipe),
         *optimiser_suits(cfg, backbone, recipe),
     ]
 
@@ -156,10 +156,10 @@ def backbone_learns(cfg: Config, meta: dict) -> Iterator[Change]:
             'the network in pre-training strides in another conv of a block.',
         )
     for name in SOURCES:
-        if backbone.get(name) is not None:
+        if backbone.get(name):
             yield Change(
                 f'model.backbone.{name}',
-                None,
+                False if backbone[name] is True else None,  # a flag of the wrapper of timm, or a file
                 'load_from fills the whole backbone. Nothing else has to be fetched for it.',
             )
 
@@ -268,7 +268,7 @@ def backbone_is_the_detectors(cfg: Config, settings: dict, backbone: nn.Module) 
         reason += ', with maps of all four stages for the pyramid'
     if argument(settings, 'drop_path_rate', scope_of(cfg)):
         settings['drop_path_rate'] = 0.0
-        reason += ', without stochastic depth, which would disturb the target'
+        reason += ', without stochastic depth, as MoCo v3 trains transformers'
     if has_batch_norm(backbone):
         settings['init_cfg'] = Code('_base_.model.backbone.init_cfg')
         reason += ", initialised as the recipe's"
@@ -278,10 +278,8 @@ def backbone_is_the_detectors(cfg: Config, settings: dict, backbone: nn.Module) 
         yield Change('custom_imports.imports', imports, f'for {type(backbone).__name__}.')
 
 
-def neck_is_the_detectors(cfg: Config, channels: list[int], recipe: Config) -> Iterator[Change]:
-    """The recipe's pyramid has the widths and the norm of the detector's."""
-    if channels != list(recipe.model.neck.in_channels):
-        yield Change('model.neck.in_channels', channels, 'the widths of the four stages.')
+def neck_is_the_detectors(cfg: Config, recipe: Config) -> Iterator[Change]:
+    """The recipe's pyramid has the width and the norm of the detector's."""
     _, pyramid = pyramid_of(cfg)
     if pyramid is None:
         return
@@ -461,12 +459,12 @@ def norm_in_weights(cfg: Config, names: Optional[Collection[str]], part: str) ->
     return synchronised(own) if own else SYNC_BN
 
 
-def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
-    """Build a detector's backbone such that it gives maps of four stages, and look at them.
+def probe(cfg: Config) -> tuple[dict, nn.Module]:
+    """Build a detector's backbone such that it gives maps of four stages.
 
     Returns:
-        tuple[dict, list[int], nn.Module]: Its config for pre-training, with plain trainable batch
-        norm and without initialisation; the widths of its maps, finest first; the backbone.
+        tuple[dict, nn.Module]: Its config for pre-training, with plain trainable batch norm and without
+        initialisation; the backbone.
 
     Raises:
         NoPyramidError: There are no four maps of stride 4, 8, 16 and 32.
@@ -481,25 +479,22 @@ def probe(cfg: Config) -> tuple[dict, list[int], nn.Module]:
         settings.pop(name, None)
     if is_batch_norm(settings.get('norm_cfg')):
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
-    side = 128  # deformable convs need maps of 3x3
     backbone = build(settings, scope)
-    seen = feature_maps(backbone, side)
-    if strides(seen, side) == [4, 8, 16, 32]:
-        return settings, [m.shape[1] for m in seen], backbone
+    try:
+        stage_channels(backbone)
+        return settings, backbone
+    except NoPyramidError as error:
+        failure = error
     # The stem and stages of some backbones are counted together.
     for first in range(3) if default_of(settings, 'out_indices', scope) is not None else ():
         candidate = dict(settings, out_indices=(first, first + 1, first + 2, first + 3))
         try:
             backbone = build(candidate, scope)
-            maps = feature_maps(backbone, side)
-        except ValueError:  # it has no such stage
+            stage_channels(backbone)
+        except ValueError:  # it has no such stages
             continue
-        if strides(maps, side) == [4, 8, 16, 32]:
-            return candidate, [m.shape[1] for m in maps], backbone
-    raise NoPyramidError(
-        f'{settings["type"]} gives maps of stride {strides(seen, side)}, but MCL pre-trains backbones '
-        'with four stages of stride 4, 8, 16 and 32'
-    )
+        return candidate, backbone
+    raise failure
 
 
 # What it comes to.

@@ -1,4 +1,5 @@
-# The method as published: ResNet-50, FPN and projector of 256 channels, four levels.
+# The method as published: ResNet-50, FPN and projector of 256 channels, four levels. The FPN takes its
+# input channels from the backbone.
 # Batch normalisation is plain here; `sync_bn` makes it synchronised as soon as a run is distributed.
 model = dict(
     type='MCL',
@@ -23,7 +24,6 @@ model = dict(
     ),
     neck=dict(
         type='MCLNeck',
-        in_channels=[256, 512, 1024, 2048],
         out_channels=256,
         hid_channels=2048,
         embed_channels=256,
