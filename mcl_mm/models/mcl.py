@@ -6,7 +6,9 @@ from typing import Optional
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torchvision.ops import StochasticDepth
 
 from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS
@@ -23,9 +25,10 @@ class MCL(MontageModel):
     Implementation of `Multi-Level Contrastive Learning for Dense Prediction Task
     <https://arxiv.org/abs/2304.02010>`_.
 
-    The target is a copy of backbone and neck that follows them as a moving average. After every
-    optimiser update somebody has to call :meth:`update_target`: in a Runner that is
-    :class:`~mcl_mm.engine.TargetUpdateHook`, which a config lists under ``custom_hooks``.
+    The target is a copy of backbone and neck, without dropout and stochastic depth, that follows them
+    as a moving average. After every optimiser update somebody has to call :meth:`update_target`: in
+    a Runner that is :class:`~mcl_mm.engine.TargetUpdateHook`, which a config lists under
+    ``custom_hooks``.
 
     Args:
         *args: ``backbone``, ``neck``, ``head`` (a :class:`MultiLevelContrastiveHead`) and
@@ -50,6 +53,7 @@ class MCL(MontageModel):
         self.target = nn.ModuleDict(
             dict(backbone=deepcopy(self.backbone), neck=deepcopy(self.neck))
         ).requires_grad_(False)
+        switch_off_dropout(self.target)
         self.symmetric = symmetric
         self.early_backward = early_backward
         self.losses_since_update = 0
@@ -121,3 +125,12 @@ class MCL(MontageModel):
                 "dict(type='mcl_mm.TargetUpdateHook') to custom_hooks, or call MCL.update_target "
                 'after each optimiser update'
             )
+
+
+def switch_off_dropout(network: nn.Module) -> None:
+    """Set the probabilities of dropout and stochastic depth to 0, for good, in training mode too."""
+    for module in network.modules():
+        if isinstance(module, (_DropoutNd, StochasticDepth)):
+            module.p = 0.0
+        elif hasattr(module, 'drop_prob'):  # stochastic depth of MMCV and timm
+            module.drop_prob = 0.0

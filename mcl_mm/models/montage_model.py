@@ -144,7 +144,10 @@ def feature_maps(backbone: nn.Module, side: int) -> list[Tensor]:
     if not isinstance(maps, (list, tuple)) or not all(
         torch.is_tensor(m) and m.dim() == 4 for m in maps
     ):
-        raise NoPyramidError(f'{type(backbone).__name__} gives no list of maps')
+        raise NoPyramidError(
+            f'{type(backbone).__name__} gives no list of maps (N, C, H, W), but MCL pre-trains backbones '
+            'with four stages of stride 4, 8, 16 and 32'
+        )
     return list(maps)
 
 
