@@ -8,6 +8,7 @@ import pytest
 import torch
 from benchmark import multiply_adds
 from mmengine.config import Config
+from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from test_configs import build_optimizer, rates
@@ -15,6 +16,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from conftest import ROOT, build_detector, draw_images
+from mcl_mm.engine.start_check import check_norms
 from mcl_mm.models.mcl import switch_off_dropout
 from mcl_mm.models.montage_model import NoPyramidError
 from mcl_mm.registry import MODELS
@@ -25,7 +27,7 @@ RESNET = 'stem_channels=8, base_channels=8'
 CONVNEXT = 'arch=dict(_delete_=True, depths=[1, 1, 1, 1], channels=[8, 16, 32, 64])'
 SWIN = 'embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8]'
 TIMM = (
-    "_delete_=True, type='mmpretrain.TIMMBackbone', model_name='efficientnet_b1', "
+    "_delete_=True, type='mmpretrain.TIMMBackbone', model_name='tv_resnet50', "
     'features_only=True, pretrained=True, out_indices=(1, 2, 3, 4)'
 )
 # Narrow version, MMDetection's config, what its backbone differs in, the widths of the stages.
@@ -49,11 +51,11 @@ BACKBONES = {
         f'depth=50, {RESNET}',
         [32, 64, 128, 256],
     ),
-    'timm-efficientnet-b1': (
-        '',
+    'timm-resnet50': (
+        "model_name='resnet18'",
         'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
-        TIMM,
-        [24, 40, 112, 320],
+        TIMM.replace('tv_resnet50', 'resnet18'),
+        [64, 128, 256, 512],
     ),
     'convnext-t': (
         CONVNEXT,
@@ -183,7 +185,10 @@ def test_from_images_to_the_detector(name, narrow, monkeypatch, tmp_path, capsys
     assert set(report.loaded) == set(weights) == set(file['state_dict'])
     diagnosis = diagnose(theirs, file, adapted, ('backbone', 'neck', 'box_head'), processes=8)
     assert not diagnosis.errors
-    assert not {trap.id for trap in diagnosis.traps} - {'few-epochs', 'lr-not-scaled', 'lr-far'}
+    traps = {trap.id for trap in diagnosis.traps}
+    # timm's layers take no norm_cfg: the doctor says sync_bn = 'torch' for them.
+    assert ('bn-small-batch' in traps) == ('timm' in name)
+    assert traps <= {'bn-small-batch', 'few-epochs', 'lr-not-scaled', 'lr-far'}
 
     _load_checkpoint_to_model(theirs, dict(state_dict=weights))
     image = torch.randn(2, 3, 64, 96)
@@ -241,7 +246,7 @@ def test_without_batch_norm_routing_changes_nothing(name, narrow, views):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['convnext-t', 'swin-t', 'timm-efficientnet-b1'])
+@pytest.mark.parametrize('name', ['convnext-t', 'swin-t', 'timm-resnet50'])
 def test_memory_format_changes_nothing(name, narrow):
     model = Config.fromfile(narrow(name)).model
     plain, last = build_mcl(model).eval(), build_mcl(dict(model, channels_last=True)).eval()
@@ -294,15 +299,29 @@ def test_backbones_without_four_stages_are_refused(tiny_config, build, backbone,
 
 def test_adapting_what_timm_would_download(tmp_path, monkeypatch):
     """MMDetection's own example: the flag that fetches weights goes, for the export has them."""
-    base = 'mmdet::timm_example/retinanet_timm-efficientnet-b1_fpn_1x_coco.py'
-    call(monkeypatch, 'adapt', base, '--out-dir', tmp_path)
-    name = 'retinanet_timm-efficientnet-b1_fpn_1x_coco'
+    name = 'retinanet_timm-tv-resnet50_fpn_1x_coco'
+    call(monkeypatch, 'adapt', f'mmdet::timm_example/{name}.py', '--out-dir', tmp_path)
     finetune = Config.fromfile(tmp_path / f'{name}_finetune.py')
     assert finetune.model.backbone.pretrained is False
-    ours = Config.fromfile(tmp_path / f'{name}_pretrain.py')
-    shipped = Config.fromfile(FOLDER / 'mcl_timm-efficientnet-b1_100e.py')
-    ours.model.backbone.pop('init_cfg', None)
-    assert ours.model.to_dict() == shipped.model.to_dict()
+    ours = Config.fromfile(tmp_path / f'{name}_pretrain.py').model
+    shipped = Config.fromfile(FOLDER / 'mcl_timm-resnet50_100e.py').model
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        ours, shipped = (MODELS.build(model).state_dict() for model in (ours, shipped))
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in shipped.items()}
+
+
+@pytest.mark.parametrize(
+    ('model_name', 'refused'), [('efficientnet_b0', True), ('resnet18', False)]
+)
+def test_synchronised_norms_that_lost_their_activation_are_refused(model_name, refused):
+    """timm's BatchNormAct2d becomes a SyncBatchNorm that computes less."""
+    backbone = dict(type='mmpretrain.TIMMBackbone', model_name=model_name, features_only=True)
+    backbone = convert_sync_batchnorm(MODELS.build(backbone), 'torch')
+    if not refused:
+        check_norms(backbone)
+        return
+    with pytest.raises(ValueError, match=r'bn1 was batch norm with an activation.*sync_bn=None'):
+        check_norms(backbone)
 
 
 def test_table_lists_every_config_with_its_cost():

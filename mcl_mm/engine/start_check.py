@@ -28,9 +28,10 @@ def check_start(runner: Runner) -> None:
     Raises:
         OSError: The images or the weights cannot be read.
         ValueError: They do not fit each other, the model or the batch size; a file of weights from
-            outside needs code to be run.
+            outside needs code to be run; synchronised batch norm has lost its activations.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    check_norms(model)
     check_data(runner, model)
     if runner._resume:
         check_resume(runner, model)
@@ -40,6 +41,17 @@ def check_start(runner: Runner) -> None:
         init_cfg = getattr(module, 'init_cfg', None)
         if isinstance(init_cfg, dict) and os.path.isfile(init_cfg.get('checkpoint') or ''):
             read_checkpoint(init_cfg['checkpoint'])
+
+
+def check_norms(model: nn.Module) -> None:
+    """Refuse synchronised batch norm that was made of layers which do more than batch norm."""
+    for name, module in model.named_modules():
+        if type(module).__name__ == 'SyncBatchNorm' and any(module.children()):
+            raise ValueError(
+                f'{name} was batch norm with an activation, as timm has it in EfficientNets and RegNets; '
+                'sync_bn has made plain SyncBatchNorm of it, without the activation. Set sync_bn=None, '
+                'or take a backbone whose norms are plain, such as a ResNet'
+            )
 
 
 def check_data(runner: Runner, model: nn.Module) -> None:
