@@ -9,6 +9,7 @@ colours = dict(
 model = dict(
     routed=True,
     channels_last=True,
+    early_backward=True,
     data_preprocessor=dict(
         non_blocking=True,
         photometric=[

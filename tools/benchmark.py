@@ -44,6 +44,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,10 +55,11 @@ with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself;
     import mcl_mm  # noqa: F401  (checks the environment and registers the components)
     from mcl_mm.datasets import UnlabelledImages
     from mcl_mm.datasets.montage import Montage
-    from mcl_mm.models import MCL
+    from mcl_mm.models import MCL, MontageModel
     from mcl_mm.registry import DATASETS, MODELS
 
 TOOLS = Path(__file__).resolve().parent
+LABELLED = '.labelled'  # ends the name of the list that has labels
 PARTS = ('montage', 'online', 'target', 'loss', 'backward', 'optimiser', 'EMA', 'other')
 # Key, what the table calls it, how to print it, and whether to compare it with the first config's.
 ROWS = (
@@ -100,7 +102,7 @@ def multiply_adds(
     Runs on tensors without values, so it takes seconds for a network of any size.
 
     Args:
-        model (dict): Config of an :class:`~mcl_mm.models.MCL`, scope ``mcl_mm``.
+        model (dict): Config of an :class:`~mcl_mm.models.MontageModel`, scope ``mcl_mm``.
         batch_size (int): Images a step.
         side (int): Of a sheet, in pixels.
         reference (bool): See :func:`compute_like_the_authors`. Defaults to False.
@@ -109,13 +111,14 @@ def multiply_adds(
         tuple[float, float]: Per image, of the step and of the bare backbone on one full image.
 
     Raises:
-        ValueError: The model is no MCL, or its montage does not fit.
+        ValueError: The model learns from no montage, or its montage does not fit.
     """
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         model = MODELS.build(model)
-    if not isinstance(model, MCL):
+    if not isinstance(model, MontageModel):
         raise ValueError(f'the model must be an MCL, got {type(model).__name__}')
     model.to('meta')
+    model.early_backward = False  # the same operators
     if reference:
         compute_like_the_authors(model)
 
@@ -130,8 +133,9 @@ def multiply_adds(
     images = torch.empty(batch_size, 3, side, side, device='meta')
     levels = len(model.head.loss_weights)
     sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
+    labels = [DataSample().set_gt_label(0)] * batch_size
     return (
-        per_image(lambda: model.parse_losses(model.loss(sides))[0]),
+        per_image(lambda: model.parse_losses(model.loss(sides, labels))[0]),
         per_image(lambda: model.backbone(images)[-1].mean()),
     )
 
@@ -244,7 +248,7 @@ class EpochClock(Hook):
         self.seconds = time.perf_counter() - self.begin
 
 
-def watch_parts(model: MCL, wrapper: OptimWrapper, stopwatch: Stopwatch) -> None:
+def watch_parts(model: MontageModel, wrapper: OptimWrapper, stopwatch: Stopwatch) -> None:
     """Have a stopwatch time the parts of a step that ``model.train_step`` goes through."""
     for owner, name, part in (
         (model.data_preprocessor, 'forward', 'montage'),
@@ -256,13 +260,15 @@ def watch_parts(model: MCL, wrapper: OptimWrapper, stopwatch: Stopwatch) -> None
         (wrapper, 'zero_grad', 'optimiser'),
         (model, 'update_target', 'EMA'),
     ):
+        if not hasattr(owner, name):  # SupervisedMCL has no target
+            continue
         setattr(owner, name, stopwatch.timed(part, getattr(owner, name)))
 
 
-def train_step(model: MCL, wrapper: OptimWrapper, batch: dict) -> dict[str, Tensor]:
+def train_step(model: MontageModel, wrapper: OptimWrapper, batch: dict) -> dict[str, Tensor]:
     """One iteration of training without the hooks; returns its losses and cosines."""
     scalars = model.train_step(batch, wrapper)
-    if wrapper.should_update():
+    if wrapper.should_update() and isinstance(model, MCL):
         model.update_target(0.99)
     return scalars
 
@@ -360,7 +366,7 @@ def load_batch(loader: torch.utils.data.DataLoader, batch_size: int) -> tuple[di
     return batch, count / seconds
 
 
-def backbone_step(model: MCL, wrapper: OptimWrapper, images: Tensor) -> None:
+def backbone_step(model: MontageModel, wrapper: OptimWrapper, images: Tensor) -> None:
     """Forward and backward pass of the backbone alone, in the precision of the recipe."""
     model.backbone.zero_grad()
     with wrapper.optim_context(model):
@@ -425,14 +431,17 @@ def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, list
     """
     dataset = cfg.get('train_dataloader', {}).get('dataset', {})
     settings = list(side_settings(dataset.get('pipeline')))
-    if not str(dataset.get('type')).endswith('UnlabelledImages') or not settings:
+    kind = str(dataset.get('type')).split('.')[-1]
+    if kind not in ('UnlabelledImages', 'LabelledImages') or not settings:
         raise ValueError(
-            f'{cfg.filename} is not a config of pre-training: its data must be UnlabelledImages, with '
-            'views from RandomResizedCrop or NativeViews'
+            f'{cfg.filename} is not a config of pre-training: its data must be UnlabelledImages or '
+            'LabelledImages, with views from RandomResizedCrop or NativeViews'
         )
     for transform, key in settings:
         transform[key] = side or transform[key]
     dataset.data_root, dataset.ann_file = folder, listed
+    if kind == 'LabelledImages':
+        dataset.ann_file += LABELLED
     cfg.train_dataloader.batch_size = batch_size
     cfg.train_dataloader.drop_last = True
     cfg.train_dataloader.sampler = dict(type='SeededSampler')
@@ -475,9 +484,12 @@ def list_images(folder: str, count: int, out: str) -> None:
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'no image folder at {os.path.abspath(folder)}')
     paths = [info['img_path'] for info in UnlabelledImages(data_root=folder).load_data_list()]
-    with open(out, 'w', errors='surrogateescape') as file:
-        for path in itertools.islice(itertools.cycle(paths), count):
-            file.write(f'{os.path.relpath(path, folder)}\n')
+    paths = [os.path.relpath(path, folder) for path in paths]
+    open_list = functools.partial(open, mode='w', errors='surrogateescape')
+    with open_list(out) as plain, open_list(out + LABELLED) as labelled:
+        for index, path in enumerate(itertools.islice(itertools.cycle(paths), count)):
+            plain.write(f'{path}\n')
+            labelled.write(f'{path} {index % 2}\n')  # what the labels are costs nothing
 
 
 def allocator_settings() -> dict[str, str]:

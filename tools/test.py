@@ -1,4 +1,4 @@
-"""Evaluate a fine-tuned detector: runs the test part of an MMEngine config.
+"""Evaluate a fine-tuned detector, or a classifier: runs the test part of an MMEngine config.
 
     python tools/test.py CONFIG CHECKPOINT
     python tools/test.py CONFIG CHECKPOINT --show-dir DIR     # and draw what was found in each image
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file of a detector')
+    parser.add_argument('config', help="a detector's config, or that of supervised pre-training")
     parser.add_argument('checkpoint', help='written by tools/train.py with that config')
     parser.add_argument('--work-dir', help='where the log goes')
     parser.add_argument(
@@ -65,13 +65,15 @@ def main() -> None:
         cfg.merge_from_dict(args.cfg_options or {})
         if cfg.get('test_dataloader') is None:
             raise ValueError(
-                f'{args.config} has no test_dataloader. Pre-training has nothing to test: fine-tune '
-                'a detector from its export and test that'
+                f'{args.config} has no test_dataloader. Pre-training without labels has nothing to '
+                'test: fine-tune a detector from its export and test that'
             )
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint
+        if args.show_dir and 'visualization' not in cfg.default_hooks:
+            raise ValueError(f'--show-dir draws detections, and {args.config} detects nothing')
         if args.show_dir:
             draw_into(cfg, args.show_dir)
         if not torch.cuda.is_available():
@@ -82,7 +84,7 @@ def main() -> None:
             check_whole(runner.model, state_dict)
         except ValueError as error:
             raise ValueError(
-                f'{args.checkpoint} has not been fine-tuned with {args.config}: {error}'
+                f'{args.checkpoint} has not been trained with {args.config}: {error}'
             ) from error
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')

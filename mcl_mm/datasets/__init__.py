@@ -1,3 +1,4 @@
+from .labelled_images import LabelledImages
 from .loading import BadImageError, LoadAnyImage, read_image
 from .montage import Montage, MontageTransform
 from .native_views import NativeViews
@@ -7,6 +8,7 @@ from .worker_seed import seed_worker
 
 __all__ = [
     'BadImageError',
+    'LabelledImages',
     'LoadAnyImage',
     'Montage',
     'MontageTransform',

@@ -99,14 +99,15 @@ class UnlabelledImages(CustomDataset):
         return super().__getitem__(int(idx))
 
     def prepare_data(self, idx: int) -> dict:
-        """Run the pipeline on one image, or on another if that one cannot be used.
+        """Run the pipeline on one image, or in training on another if that one cannot be used.
 
         Returns:
             dict: What the pipeline gives. If images were given up for it, its ``data_samples`` (where
             the pipeline packs them) have the meta field ``bad_images``: pairs of path and reason.
 
         Raises:
-            OSError: ``max_refetch`` images in a row cannot be used.
+            OSError: ``max_refetch`` images in a row cannot be used, or one in ``test_mode``, where every
+                image counts.
         """
         bad_images = []
         while True:
@@ -114,6 +115,10 @@ class UnlabelledImages(CustomDataset):
                 data = super().prepare_data(idx)
                 break
             except BadImageError as error:
+                if self.test_mode:
+                    raise OSError(
+                        f'{error.path} cannot be tested on ({error.reason}): remove or replace it'
+                    ) from error
                 bad_images.append((error.path, error.reason))
                 if len(bad_images) > self.max_refetch:
                     raise OSError(

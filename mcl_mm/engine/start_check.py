@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mcl_mm.models import MCL
+from mcl_mm.datasets import LabelledImages
+from mcl_mm.models import MCL, MontageModel
 from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
 
 from .checkpoint_hook import find_intact_checkpoint
@@ -63,15 +64,22 @@ def check_data(runner: Runner, model: nn.Module) -> None:
             f'{loader.batch_size} on each of {runner.world_size} process(es). Lower '
             'train_dataloader.batch_size'
         )
-    if isinstance(model, MCL):
-        if loader.batch_size * runner.world_size < 2:
+    if isinstance(model, MCL) and loader.batch_size * runner.world_size < 2:
+        raise ValueError(
+            'one image has no negatives to be told from: raise train_dataloader.batch_size'
+        )
+    if isinstance(model, MontageModel):
+        if model.early_backward and runner.cfg.get('compile'):
             raise ValueError(
-                'one image has no negatives to be told from: raise train_dataloader.batch_size'
+                'early_backward computes gradients inside the forward pass, which cannot be compiled: '
+                'set model.early_backward=False, or compile=False'
             )
         check_batches(loader, model)
+    if isinstance(loader.dataset, LabelledImages):
+        check_labels(runner, loader.dataset, model)
 
 
-def check_batches(loader: DataLoader, model: MCL) -> None:
+def check_batches(loader: DataLoader, model: MontageModel) -> None:
     """Assemble a batch of each size that will occur.
 
     Raises:
@@ -95,6 +103,33 @@ def check_batches(loader: DataLoader, model: MCL) -> None:
     sample = loader.dataset[0]
     for size in {loader.batch_size, last} - {0}:
         model.data_preprocessor(default_collate([sample] * size), training=True)
+
+
+def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> None:
+    """Compare the classes of the data with the model's, and of other data sets with them.
+
+    Raises:
+        ValueError: They differ.
+    """
+    wanted, found = model.head.num_classes, dataset.num_classes
+    if found > wanted or (dataset.classes and found != wanted):
+        raise ValueError(
+            f'{dataset.data_root} has {found} classes, the model {wanted}: set '
+            f'model.head.num_classes={found}'
+        )
+    if runner.val_loop is None:
+        return
+    other = runner.val_loop.dataloader.dataset
+    if not isinstance(other, LabelledImages):
+        return
+    if other.classes and dataset.classes and other.classes != dataset.classes:
+        differ = sorted(set(other.classes) ^ set(dataset.classes))
+        raise ValueError(
+            f'{other.data_root} and {dataset.data_root} have different folders, so their labels mean '
+            f'different things: {", ".join(differ[:5])}'
+        )
+    if other.num_classes > wanted:
+        raise ValueError(f'{other.data_root} has {other.num_classes} classes, the model {wanted}')
 
 
 def check_resume(runner: Runner, model: nn.Module) -> None:
@@ -123,7 +158,7 @@ def check_load_from(runner: Runner, model: nn.Module) -> None:
     if '://' in path:  # fetched by MMEngine later
         return
     checkpoint = read_checkpoint(path)
-    if isinstance(model, MCL) or not hasattr(model, 'backbone'):
+    if isinstance(model, MontageModel) or not hasattr(model, 'backbone'):
         report = check_load(model, checkpoint['state_dict'])
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return

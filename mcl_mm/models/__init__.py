@@ -1,14 +1,19 @@
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
 from .montage_data_preprocessor import MontageDataPreprocessor
+from .montage_model import MontageModel
 from .multi_level_contrastive_head import MultiLevelContrastiveHead
 from .photometric import PhotometricAugmentation
+from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
 
 __all__ = [
     'MCL',
     'MCLNeck',
     'MontageDataPreprocessor',
+    'MontageModel',
+    'MultiLevelClassificationHead',
     'MultiLevelContrastiveHead',
     'PhotometricAugmentation',
     'RegionProjector',
+    'SupervisedMCL',
 ]

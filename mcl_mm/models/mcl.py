@@ -35,27 +35,20 @@ class MCL(MontageModel):
             ``data_preprocessor``, see :class:`MontageModel`.
         symmetric (bool): Have both sides predict the other's targets. Otherwise side *q* alone
             predicts those of side *k*: half of the losses for half of the compute. Defaults to True.
-        early_backward (bool): Compute a side's gradients before the other side's maps are there, in
-            about half of the memory. The gradients are the same. Not with float16, whose gradients
-            need a loss scaler, nor with ``compile``; with several processes their exchange begins when
-            all are there. Defaults to False.
-        **kwargs: ``routed`` (here the target sees full images only), ``channels_last`` and
-            ``init_cfg``, see :class:`MontageModel`.
+        **kwargs: ``routed`` (here the target sees full images only) and the rest of
+            :class:`MontageModel`.
     """
 
     # Far above any gradient accumulation, and reached within minutes.
     MAX_LOSSES_WITHOUT_UPDATE = 1000
 
-    def __init__(
-        self, *args, symmetric: bool = True, early_backward: bool = False, **kwargs
-    ) -> None:
+    def __init__(self, *args, symmetric: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.target = nn.ModuleDict(
             dict(backbone=deepcopy(self.backbone), neck=deepcopy(self.neck))
         ).requires_grad_(False)
         switch_off_dropout(self.target)
         self.symmetric = symmetric
-        self.early_backward = early_backward
         self.losses_since_update = 0
 
     def init_weights(self) -> None:

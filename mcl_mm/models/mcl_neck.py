@@ -1,12 +1,14 @@
 """From backbone features to one embedding per tile: feature pyramid and region projector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Optional, Union
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcl_mm.datasets.montage import cut
 from mcl_mm.registry import MODELS
@@ -84,6 +86,8 @@ class MCLNeck(BaseModule):
         embed_channels (int): Length ``D`` of an embedding. Defaults to 256.
         num_convs (int): Convs of the projector. Defaults to 4.
         norm_cfg (dict): Normalisation of pyramid and projector. Defaults to ``dict(type='BN')``.
+        track_level (int, optional): The montage level whose cells alone move the projector's running BN
+            statistics (of a routed model all running statistics). Defaults to None, every level.
         init_cfg (dict, optional): Initialisation. Defaults to None: the FPN's own (Xavier uniform)
             and the projector's own.
     """
@@ -96,9 +100,11 @@ class MCLNeck(BaseModule):
         embed_channels: int = 256,
         num_convs: int = 4,
         norm_cfg: dict = dict(type='BN'),
+        track_level: Optional[int] = None,
         init_cfg: Optional[Union[dict, list[dict]]] = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.track_level = track_level
         self.fpn = MODELS.build(
             dict(
                 type='mmdet.FPN',
@@ -116,6 +122,10 @@ class MCLNeck(BaseModule):
     def num_levels(self) -> int:
         """Number of pyramid levels, the most levels a montage can have."""
         return len(self.fpn.lateral_convs)
+
+    def tracks(self, level: int) -> bool:
+        """Whether a montage level moves running statistics."""
+        return self.track_level in (None, level)
 
     def forward(
         self,
@@ -143,7 +153,8 @@ class MCLNeck(BaseModule):
         """
         levels = range(self.num_levels) if levels is None else levels
         cell = feats[-1].shape[-1] if cell is None else cell
-        maps = self.pyramid(feats, levels)
+        with running_statistics(self.fpn, any(map(self.tracks, levels))):
+            maps = self.pyramid(feats, levels)
         for level in levels:
             if maps[level].shape[-1] not in (cell, cell * 2**level):
                 raise ValueError(
@@ -152,8 +163,10 @@ class MCLNeck(BaseModule):
                     'sheets must be a multiple of 32 pixels, and stages must halve the resolution'
                 )
         # From the finest map to the coarsest: running BN statistics depend on the order.
-        finest_first = sorted(levels, reverse=True)
-        embedded = {level: self.projector(cut(maps[level], cell)) for level in finest_first}
+        embedded = {}
+        for level in sorted(levels, reverse=True):
+            with running_statistics(self.projector, self.tracks(level)):
+                embedded[level] = self.projector(cut(maps[level], cell))
         return tuple(embedded[level] for level in levels)
 
     def pyramid(self, feats: Sequence[Tensor], levels: Sequence[int]) -> dict[int, Tensor]:
@@ -172,6 +185,20 @@ class MCLNeck(BaseModule):
             if level in levels:
                 maps[level] = self.fpn.fpn_convs[stage](merged)
         return maps
+
+
+@contextmanager
+def running_statistics(module: nn.Module, move: bool) -> Iterator[None]:
+    """Let a module's BN layers move their running statistics, or leave them where they are."""
+    layers = [] if move else [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum
 
 
 def mlp_norm_cfg(norm_cfg: dict) -> dict:

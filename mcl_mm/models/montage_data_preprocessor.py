@@ -44,15 +44,18 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
         Args:
             data (dict): ``inputs``: the views of a batch, a list of ``2 * L`` uint8 tensors
                 ``(B, 3, S, S)`` or, on level ``k``, ``(B, 3, S / r_k, S / r_k)``, side *q*'s levels
-                first; ``data_samples`` (optional).
+                first; or plain images ``(N, 3, H, W)``, which are normalised and no more.
+                ``data_samples`` (optional).
             training (bool): Not used. Defaults to False.
 
         Returns:
-            dict: ``inputs``: ``(Montage, Montage)``, sides *q* and *k*; ``data_samples``.
+            dict: ``inputs``: ``(Montage, Montage)``, sides *q* and *k*, or images; ``data_samples``.
 
         Raises:
             ValueError: See :class:`~mcl_mm.datasets.MontageTransform`; sides not divisible by 32.
         """
+        if torch.is_tensor(data['inputs']):
+            return super().forward(data)
         data = self.cast_data(data)
         views = data['inputs']
         levels, side = len(views) // 2, views[0].shape[-1]

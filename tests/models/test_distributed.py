@@ -81,15 +81,16 @@ def one_rank(rank, world_size, port, config, queue):
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(params=[2, 4])
+@pytest.fixture(params=[(2, False), (4, False), (2, True)], ids=['2', '4', '2-early'])
 def results(request, group_norm_config, free_port):
     """What each of 2 or 4 processes has computed, in order of rank."""
     context = mp.get_context('forkserver')
     context.set_forkserver_preload(['mcl_mm.models', 'mmdet.models', 'mmpretrain.models'])  # once
     queue = context.Queue()
-    world_size = request.param
+    world_size, early = request.param
+    config = dict(group_norm_config, early_backward=early)
     processes = [
-        context.Process(target=one_rank, args=(r, world_size, free_port, group_norm_config, queue))
+        context.Process(target=one_rank, args=(r, world_size, free_port, config, queue))
         for r in range(world_size)
     ]
     for process in processes:

@@ -87,11 +87,37 @@ def test_peers_see_the_images_and_views_of_an_mcl_run(name):
     assert {key: ours.model.backbone[key] for key in backbone} == backbone
 
 
-@pytest.mark.parametrize(('name', 'giga'), [('mocov2', 16.3), ('densecl', 18.0), ('byol', 32.6)])
+def test_the_supervised_peer_is_that_of_mmpretrain_on_views_of_both_sides():
+    ours = Config.fromfile(ROOT / 'configs/peers/supervised_r50_100e.py')
+    theirs = get_config('mmpretrain::resnet/resnet50_8xb32_in1k.py')
+    model = plain(ours.model)
+    assert model.pop('data_preprocessor') == plain(
+        dict(theirs.data_preprocessor, type='ClsDataPreprocessor')
+    )
+    expected = plain(theirs.model.to_dict())
+    expected['backbone'] = {
+        k: expected['backbone'][k] for k in model['backbone']
+    }  # the rest: defaults
+    assert model == expected
+    assert plain(ours.optim_wrapper.optimizer) == plain(theirs.optim_wrapper.optimizer)
+    assert plain(ours.param_scheduler[0]) == plain(theirs.param_scheduler)
+    for path, base in (('peers/supervised_r50_100e', 'mcl_r50_100e'),
+                       ('quickstart/supervised', 'quickstart/pretrain')):  # fmt: skip
+        cfg, base = (Config.fromfile(ROOT / f'configs/{name}.py') for name in (path, base))
+        views = base.train_dataloader.dataset.pipeline[1].transforms
+        assert cfg.train_dataloader.dataset.pipeline[1].transforms == views
+        assert cfg.train_dataloader.dataset.type == 'LabelledImages'
+        assert cfg.train_cfg == base.train_cfg
+
+
+@pytest.mark.parametrize(
+    ('name', 'giga'), [('mocov2', 16.3), ('densecl', 18.0), ('byol', 32.6), ('supervised', 12.15)]
+)
 def test_costs_are_those_counted_elsewhere(name, giga):
     model = Config.fromfile(ROOT / f'configs/peers/{name}_r50_100e.py').model
-    views = torch.zeros(3, 224, 224, dtype=torch.uint8)
-    sample = dict(inputs=[views, views], data_samples=DataSample())
+    view = torch.zeros(3, 224, 224, dtype=torch.uint8)
+    views = view if name == 'supervised' else [view, view]
+    sample = dict(inputs=views, data_samples=DataSample().set_gt_label(0))
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         cost = count([sample] * 2, model)
     assert cost / 1e9 == pytest.approx(giga, abs=0.06)

@@ -1,0 +1,82 @@
+"""A folder of images with a class each."""
+
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from mcl_mm.registry import DATASETS
+
+from .unlabelled_images import UnlabelledImages
+
+
+@DATASETS.register_module()
+class LabelledImages(UnlabelledImages):
+    """Images in one folder per class, or in a list with labels; else as :class:`UnlabelledImages`.
+
+    Without a list, the folders directly below ``data_root``, sorted by name, are the classes 0, 1, ...;
+    their images may be nested further. The image that stands in for a bad one brings its own label.
+
+    Args:
+        data_root (str): The folder.
+        ann_file (str): A text file with a path relative to ``data_root`` and a label (an integer from
+            0), separated by a space, on each line. Defaults to '', a class per folder.
+        **kwargs: The rest of :class:`UnlabelledImages`.
+
+    Attributes:
+        classes (tuple[str], optional): Names of the folders; None for a list.
+        num_classes (int): Folders, or the largest label of a list and one.
+
+    Raises:
+        FileNotFoundError, ValueError: As :class:`UnlabelledImages`; or an image has no label, one that
+            is no integer from 0, or all have the same.
+    """
+
+    classes: Optional[tuple[str, ...]] = None
+
+    def find_images(self) -> list[dict]:
+        """List the images and their labels without opening any.
+
+        Returns:
+            list[dict]: ``dict(img_path=..., gt_label=...)`` per image.
+        """
+        data_list = super().find_images()
+        if self.ann_file:
+            self.read_labels(data_list)
+            self.num_classes = max(info['gt_label'] for info in data_list) + 1
+        else:
+            self.classes = self.label_by_folder(data_list)
+            self.num_classes = len(self.classes)
+        if len({info['gt_label'] for info in data_list}) < 2:
+            raise ValueError(
+                f'all {len(data_list)} images of {self.ann_file or self.img_prefix} are of one class, '
+                'from which nothing can be learned: give data_root a folder for each class'
+            )
+        return data_list
+
+    def read_labels(self, data_list: list[dict]) -> None:
+        """Take the labels off the ends of the paths."""
+        for number, info in enumerate(data_list, 1):
+            path, _, label = info['img_path'].rpartition(' ')
+            if not path or not label.isdecimal():
+                raise ValueError(
+                    f'line {number} of {self.ann_file} has no label: it should end in a space and an '
+                    f'integer from 0, got {os.path.basename(info["img_path"])!r}'
+                )
+            info.update(img_path=path, gt_label=int(label))
+
+    def label_by_folder(self, data_list: Sequence[dict]) -> tuple[str, ...]:
+        """Number the folders below the root; returns their names."""
+        folders = []
+        for info in data_list:
+            folder, _, rest = os.path.relpath(info['img_path'], self.img_prefix).partition(os.sep)
+            if not rest:
+                raise ValueError(
+                    f'{info["img_path"]} has no label: it lies beside the folders of the classes. Move '
+                    'it into one, or away'
+                )
+            folders.append(folder)
+        classes = tuple(sorted(set(folders)))
+        numbers = {name: number for number, name in enumerate(classes)}
+        for info, folder in zip(data_list, folders):
+            info['gt_label'] = numbers[folder]
+        return classes
