@@ -133,7 +133,7 @@ def stage_channels(backbone: nn.Module, side: int = 128) -> list[int]:
     if strides(maps, side) != [4, 8, 16, 32]:
         raise NoPyramidError(
             f'{type(backbone).__name__} gives maps of stride {strides(maps, side)}, but MCL pre-trains '
-            'backbones with four stages of stride 4, 8, 16 and 32: set its out_indices to them'
+            'backbones with four stages of stride 4, 8, 16 and 32, which out_indices choose'
         )
     return [m.shape[1] for m in maps]
 

@@ -209,7 +209,7 @@ def test_without_pyramid_weights_still_have_a_use(work, monkeypatch, tmp_path, c
     )
     monkeypatch.chdir(tmp_path)
     message = refusal(monkeypatch, 'dilated.py')
-    assert message.startswith('NoPyramidError: mmdet.ResNet gives maps of stride [4, 8, 16, 16]')
+    assert message.startswith('NoPyramidError: ResNet gives maps of stride [4, 8, 16, 16]')
     from mmdet.models import ResNet
 
     backbone = {f'backbone.{k}': v for k, v in ResNet(50).state_dict().items()}
