@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import LabelledImages
@@ -29,10 +30,12 @@ def check_start(runner: Runner) -> None:
     Raises:
         OSError: The images or the weights cannot be read.
         ValueError: They do not fit each other, the model or the batch size; a file of weights from
-            outside needs code to be run; synchronised batch norm has lost its activations.
+            outside needs code to be run; layers would not learn, or have lost their activation.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     check_norms(model)
+    if isinstance(model, MontageModel) and not runner._load_from:
+        check_learns(model.backbone)
     check_data(runner, model)
     if runner._resume:
         check_resume(runner, model)
@@ -52,6 +55,23 @@ def check_norms(model: nn.Module) -> None:
                 f'{name} was batch norm with an activation, as timm has it in EfficientNets and RegNets; '
                 'sync_bn has made plain SyncBatchNorm of it, without the activation. Set sync_bn=None, '
                 'or take a backbone whose norms are plain, such as a ResNet'
+            )
+
+
+def check_learns(backbone: nn.Module) -> None:
+    """Refuse layers that would stay as they were drawn at random."""
+    if getattr(backbone, 'is_init', False) or 'Pretrained' in str(
+        getattr(backbone, 'init_cfg', '')
+    ):
+        return
+    backbone.train()
+    for name, module in backbone.named_modules():
+        still = isinstance(module, _BatchNorm) and not module.training
+        if still or (isinstance(module, nn.Conv2d) and not module.weight.requires_grad):
+            fix = 'norm_eval=False' if still else 'frozen_stages=-1'
+            raise ValueError(
+                f'backbone.{name} would stay as it is at random: set model.backbone.{fix}, or start from '
+                'weights'
             )
 
 

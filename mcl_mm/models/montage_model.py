@@ -117,13 +117,13 @@ class MontageModel(BaseSelfSupervisor):
             )
 
 
-def stage_channels(backbone: nn.Module, side: int = 128) -> list[int]:
+def stage_channels(backbone: nn.Module, side: int = 224) -> list[int]:
     """The widths of a backbone's four stages, finest first, found by running it.
 
     Args:
         backbone (nn.Module): On the CPU. Its statistics and the random numbers stay as they are.
-        side (int): Of the image to run it on, pixels. Defaults to 128: deformable convs need maps
-            of 3x3.
+        side (int): Of the image to run it on, pixels. Defaults to 224: some backbones take nothing
+            smaller, or nothing else.
 
     Raises:
         NoPyramidError: It does not give four maps of stride 4, 8, 16 and 32.
