@@ -215,7 +215,7 @@ def test_without_pyramid_weights_still_have_a_use(work, monkeypatch, tmp_path, c
     backbone = {f'backbone.{k}': v for k, v in ResNet(50).state_dict().items()}
     torch.save(dict(state_dict=backbone), 'weights.pth')
     call(monkeypatch, 'adapt', 'dilated.py', '--weights', 'weights.pth')
-    assert 'No config for pre-training: mmdet.ResNet gives maps' in capsys.readouterr().out
+    assert 'No config for pre-training: ResNet gives maps' in capsys.readouterr().out
     assert 'FPN and heads start at random' in (tmp_path / 'dilated_finetune.py').read_text()
     assert not (tmp_path / 'dilated_pretrain.py').exists()
 
