@@ -9,7 +9,6 @@ colours = dict(
 model = dict(
     routed=True,
     channels_last=True,
-    early_backward=True,
     data_preprocessor=dict(
         non_blocking=True,
         photometric=[

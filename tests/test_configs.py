@@ -215,7 +215,6 @@ def test_fast_recipe_changes_what_it_says_and_nothing_else():
     assert {key for key in changed if not key.startswith('colours.')} == {
         'model.routed',
         'model.channels_last',
-        'model.early_backward',
         'model.data_preprocessor.non_blocking',
         'model.data_preprocessor.photometric',
         'train_dataloader.dataset.pipeline',

@@ -118,7 +118,6 @@ def multiply_adds(
     if not isinstance(model, MontageModel):
         raise ValueError(f'the model must be an MCL, got {type(model).__name__}')
     model.to('meta')
-    model.early_backward = False  # the same operators
     if reference:
         compute_like_the_authors(model)
 

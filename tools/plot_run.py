@@ -182,7 +182,7 @@ def draw_neighbours(model: MCL, q: Montage, k: Montage) -> tuple[np.ndarray, lis
     normalised = [Montage(tuple(normalise(model, s) for s in m.sheets), m.sources) for m in (q, k)]
     target = F.normalize(model.embed_images(normalised[1]), dim=1)
     rows, sentences = [], []
-    for level, embedding in enumerate(model.embed_tiles(normalised[0])):
+    for level, embedding in model.embed_tiles(normalised[0]).items():
         predicted = F.normalize(model.head.predict(embedding, level), dim=1)
         cosine, sources = predicted @ target.t(), q.sources[level]
         right = (cosine.argmax(dim=1) == sources).sum().item()

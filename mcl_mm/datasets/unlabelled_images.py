@@ -28,27 +28,35 @@ class UnlabelledImages(CustomDataset):
         data_root (str): The folder.
         ann_file (str): A text file with one path a line, relative to ``data_root``, which spares
             the search through millions of files. Defaults to '', every image below ``data_root``.
+        folders (Sequence[str]): Folders in ``data_root`` to search, instead of all of it. Defaults to
+            none.
         extensions (Sequence[str]): What image files end in, in either case. Defaults to JPEG, PNG,
             WebP, BMP and TIFF.
         **kwargs: ``pipeline`` and the rest of mmpretrain's ``CustomDataset``.
 
     Raises:
-        FileNotFoundError: The folder or ``ann_file`` does not exist.
-        ValueError: There is no image in the folder, or none that can be read.
+        FileNotFoundError: The folder, one of ``folders`` or ``ann_file`` does not exist.
+        ValueError: There is no image in the folder, or none that can be read; or both ``ann_file`` and
+            ``folders`` are given.
     """
 
     def __init__(
         self,
         data_root: str,
         ann_file: str = '',
+        folders: Sequence[str] = (),
         extensions: Sequence[str] = EXTENSIONS,
         **kwargs,
     ) -> None:
-        if not os.path.isdir(data_root):
-            raise FileNotFoundError(
-                f'no image folder at {os.path.abspath(data_root)}: set '
-                'train_dataloader.dataset.data_root to the folder that holds your images'
-            )
+        for folder in (data_root, *(os.path.join(data_root, folder) for folder in folders)):
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(
+                    f'no image folder at {os.path.abspath(folder)}: set '
+                    'train_dataloader.dataset.data_root to the folder that holds your images'
+                )
+        if ann_file and folders:
+            raise ValueError('ann_file spares the search through folders: give one of them')
+        self.folders = folders
         super().__init__(
             data_root=data_root,
             ann_file=ann_file,
@@ -78,10 +86,13 @@ class UnlabelledImages(CustomDataset):
                 raise FileNotFoundError(f'no list of images at {os.path.abspath(self.ann_file)}')
             data_list = super().load_data_list()
         else:
-            folders = os.walk(self.img_prefix, onerror=warn_of_folder, followlinks=True)
+            roots = (os.path.join(self.img_prefix, folder) for folder in self.folders or ('',))
             data_list = [
                 dict(img_path=os.path.join(folder, file))
-                for folder, _, files in sorted(folders)
+                for root in roots
+                for folder, _, files in sorted(
+                    os.walk(root, onerror=warn_of_folder, followlinks=True)
+                )
                 for file in sorted(files)
                 if self.is_valid_file(file)
             ]

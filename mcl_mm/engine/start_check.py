@@ -89,11 +89,12 @@ def check_data(runner: Runner, model: nn.Module) -> None:
             'one image has no negatives to be told from: raise train_dataloader.batch_size'
         )
     if isinstance(model, MontageModel):
-        if model.early_backward and runner.cfg.get('compile'):
-            raise ValueError(
-                'early_backward computes gradients inside the forward pass, which cannot be compiled: '
-                'set model.early_backward=False, or compile=False'
-            )
+        for setting in ('compile', 'activation_checkpointing'):
+            if model.early_backward and runner.cfg.get(setting):
+                raise ValueError(
+                    'early_backward computes gradients inside the forward pass, which does not work with '
+                    f'{setting}: leave one of them out'
+                )
         check_batches(loader, model)
     if isinstance(loader.dataset, LabelledImages):
         check_labels(runner, loader.dataset, model)

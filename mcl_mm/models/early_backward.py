@@ -1,5 +1,6 @@
 """Gradients before the whole loss is there, so that less of the network's maps is kept at a time."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,14 +29,15 @@ def backpropagate(scalars: dict[str, Tensor], model: nn.Module) -> dict[str, Ten
     if not total.requires_grad:  # no gradient is wanted
         return scalars
     device = total.device.type
-    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if casts and torch.get_autocast_dtype(device) == torch.float16:
         raise ValueError(
             'early_backward computes gradients before the loss scaler of float16 can act: set '
             "optim_wrapper.dtype='bfloat16', or model.early_backward=False"
         )
     parameters = [p for p in model.parameters() if p.requires_grad]
     # The backward pass does as the forward pass did, whatever autocast says meanwhile.
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False) if casts else nullcontext():
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     first, *others = losses
     return {

@@ -75,8 +75,10 @@ class MCL(MontageModel):
             targets = gather_targets([self.embed_images(side) for side in images])
         losses = {}
         for name, side, target in zip('qk', tiles, reversed(targets)):  # q learns from k, k from q
-            scalars = self.head.loss(self.embed_tiles(side), side.sources, target, name)
-            losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
+            for levels in self.level_groups():
+                embeddings = self.embed_tiles(side, levels)
+                scalars = self.head.loss(embeddings, side.sources, target, name)
+                losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
         return losses
 
     def embed_images(self, montage: Montage) -> Tensor:

@@ -1,5 +1,6 @@
 """What all ways of learning from a montage share: backbone, pyramid and projector."""
 
+from collections.abc import Sequence
 from typing import Optional, Union
 
 import torch
@@ -28,10 +29,11 @@ class MontageModel(BaseSelfSupervisor):
             which convolutions prefer in half precision on a GPU. Nothing else changes, but the
             same seed initialises other weights: they are drawn in the order of memory. Defaults to
             False.
-        early_backward (bool): Compute a side's gradients before the other side's maps are there, in
-            about half of the memory. The gradients are the same. Not with float16, whose gradients
-            need a loss scaler, nor with ``compile``; with several processes their exchange begins when
-            all are there. Defaults to False.
+        early_backward (bool): Compute the gradients of what is embedded together (a side, if routed a
+            side's level) before the rest is embedded, in about half of the memory or less. They are the
+            same. Not with float16, whose gradients need a loss scaler, nor with MMEngine's ``compile``
+            and ``activation_checkpointing``; with several processes the exchange of gradients begins
+            when all are there. Defaults to False.
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
 
     Raises:
@@ -65,27 +67,42 @@ class MontageModel(BaseSelfSupervisor):
         if channels_last:  # convolutions follow the format of their weights
             self.to(memory_format=torch.channels_last)
 
-    def embed_tiles(self, montage: Montage) -> list[Tensor]:
+    def level_groups(self) -> list[Sequence[int]]:
+        """The levels that are embedded together: all, or if routed each by itself."""
+        levels = range(len(self.head.loss_weights))
+        return [[k] for k in levels] if self.routed else [levels]
+
+    def embed_tiles(
+        self, montage: Montage, levels: Optional[Sequence[int]] = None
+    ) -> dict[int, Tensor]:
         """Embeddings of the tiles, per level ``(M_k * r_k**2, D)``.
 
         Unless routed, all sheets are one batch for the backbone, the FPN and, level by level, the
         projector; then each montage level takes its own sheets' cells from the pyramid level it is
         read from.
+
+        Args:
+            montage (Montage): One side.
+            levels (Sequence[int], optional): The levels wanted. Defaults to None, all.
+
+        Returns:
+            dict[int, Tensor]: By level.
         """
-        levels = range(len(montage.sheets))
         cell = montage.sheets[0].shape[-1] // 32  # a tile is as large on its level as a sheet on P5
-        if self.routed:
-            embeddings = []
-            for k in levels:
-                with running_statistics(self.backbone, self.neck.tracks(k)):
-                    maps = self.backbone(montage.sheets[k])
-                embeddings += self.neck(maps, [k], cell)
-            return embeddings
-        counts = [len(sheets) for sheets in montage.sheets]
-        cells = self.neck(self.backbone(torch.cat(montage.sheets)), levels, cell)
-        return [
-            cells[k].unflatten(0, (sum(counts), -1)).split(counts)[k].flatten(0, 1) for k in levels
-        ]
+        levels = range(len(montage.sheets)) if levels is None else levels
+        if not self.routed:
+            counts = [len(sheets) for sheets in montage.sheets]
+            cells = self.neck(self.backbone(torch.cat(montage.sheets)), levels, cell)
+            own = (
+                c.unflatten(0, (sum(counts), -1)).split(counts)[k] for k, c in zip(levels, cells)
+            )
+            return {k: cells.flatten(0, 1) for k, cells in zip(levels, own)}
+        embeddings = {}
+        for k in levels:
+            with running_statistics(self.backbone, self.neck.tracks(k)):
+                maps = self.backbone(montage.sheets[k])
+            (embeddings[k],) = self.neck(maps, [k], cell)
+        return embeddings
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The feature pyramid of images: what a detector gets.

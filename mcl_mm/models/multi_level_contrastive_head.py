@@ -81,14 +81,14 @@ class MultiLevelContrastiveHead(BaseModule):
         return self.predictors[level if len(self.predictors) > 1 else 0]((embedding,))[0]
 
     def loss(
-        self, online: Sequence[Tensor], sources: Sequence[Tensor], target: Tensor, side: str
+        self, online: dict[int, Tensor], sources: Sequence[Tensor], target: Tensor, side: str
     ) -> dict[str, Tensor]:
-        """One side's losses on all levels.
+        """One side's losses on some levels.
 
         Args:
-            online (Sequence[Tensor]): Per level the online embeddings of the tiles, ``(N_k, D)``.
-            sources (Sequence[Tensor]): Per level the image each tile was made from, ``(N_k,)``, int64
-                in ``[0, B)``.
+            online (dict[int, Tensor]): By level the online embeddings of the tiles, ``(N_k, D)``.
+            sources (Sequence[Tensor]): Of every level the image each tile was made from, ``(N_k,)``,
+                int64 in ``[0, B)``.
             target (Tensor): Of the other side, from :func:`gather_targets`, ``(B * world_size, D)``.
             side (str): ``'q'`` or ``'k'``, for the names.
 
@@ -99,10 +99,9 @@ class MultiLevelContrastiveHead(BaseModule):
             are nearer to their own image than to any other, of all processes.
         """
         losses = {}
-        for level, weight in enumerate(self.loss_weights):
-            predicted = self.predict(online[level], level)
-            scalars = self.contrast(predicted, sources[level], target)
-            scalars['loss'] = weight * scalars['loss']
+        for level, embedding in online.items():
+            scalars = self.contrast(self.predict(embedding, level), sources[level], target)
+            scalars['loss'] = self.loss_weights[level] * scalars['loss']
             losses.update({f'{key}_{side}_level_{level}': v for key, v in scalars.items()})
         return losses
 

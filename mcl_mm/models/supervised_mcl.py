@@ -42,8 +42,9 @@ class SupervisedMCL(MontageModel):
         losses = {}
         for name, side in zip('qk', inputs):
             tile_labels = [labels.to(source.device)[source] for source in side.sources]
-            scalars = self.head.loss(self.embed_tiles(side), tile_labels, name)
-            losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
+            for levels in self.level_groups():
+                scalars = self.head.loss(self.embed_tiles(side, levels), tile_labels, name)
+                losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
@@ -110,13 +111,13 @@ class MultiLevelClassificationHead(BaseModule):
         self.classifiers = ModuleList(nn.Linear(in_channels, num_classes) for _ in loss_weights)
 
     def loss(
-        self, embeddings: Sequence[Tensor], labels: Sequence[Tensor], side: str
+        self, embeddings: dict[int, Tensor], labels: Sequence[Tensor], side: str
     ) -> dict[str, Tensor]:
-        """One side's losses on all levels, in float32 or better.
+        """One side's losses on some levels, in float32 or better.
 
         Args:
-            embeddings (Sequence[Tensor]): Per level those of the tiles, ``(N_k, D)``.
-            labels (Sequence[Tensor]): Per level those of the tiles, ``(N_k,)``, int64.
+            embeddings (dict[int, Tensor]): By level those of the tiles, ``(N_k, D)``.
+            labels (Sequence[Tensor]): Of every level those of the tiles, ``(N_k,)``, int64.
             side (str): ``'q'`` or ``'k'``, for the names.
 
         Returns:
@@ -124,12 +125,12 @@ class MultiLevelClassificationHead(BaseModule):
             the share of tiles whose class is found, ``acc_q_level_0``, ...
         """
         scalars = {}
-        for level, weight in enumerate(self.loss_weights):
-            scores, label = self.classifiers[level](embeddings[level]), labels[level]
+        for level, embedding in embeddings.items():
+            scores, label = self.classifiers[level](embedding), labels[level]
             with torch.autocast(scores.device.type, enabled=False):
                 scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
                 loss = F.cross_entropy(scores, label, label_smoothing=self.label_smooth_val)
             accuracy = (scores.detach().argmax(dim=1) == label).to(scores.dtype).mean()
-            scalars[f'loss_{side}_level_{level}'] = weight * loss / 2
+            scalars[f'loss_{side}_level_{level}'] = self.loss_weights[level] * loss / 2
             scalars[f'acc_{side}_level_{level}'] = accuracy
         return scalars

@@ -141,3 +141,11 @@ def test_folder_without_readable_images(tmp_path):
 def test_missing_list(tmp_path):
     with pytest.raises(FileNotFoundError, match='no list of images'):
         UnlabelledImages(data_root=str(tmp_path), ann_file='list.txt', pipeline=[])
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / 'a').mkdir()
+    with pytest.raises(FileNotFoundError, match=r'no image folder at .*/b'):
+        UnlabelledImages(data_root=str(tmp_path), folders=['a', 'b'])
+    with pytest.raises(ValueError, match='give one of them'):
+        UnlabelledImages(data_root=str(tmp_path), folders=['a'], ann_file='list.txt')

@@ -60,7 +60,9 @@ class Run:
         (target,) = gather_targets([embedding])
         scalars = {}
         for side in 'qk':
-            scalars.update(self.head.loss([embedding] * 4, sources, target, side))
+            scalars.update(
+                self.head.loss(dict.fromkeys(range(4), embedding), sources, target, side)
+            )
         if loss is not None:
             scalars.update({key: loss * self.chance(key) for key in scalars if 'loss' in key})
         for key, value in dict(scalars, time=time, data_time=wait).items():

@@ -120,7 +120,9 @@ def test_one_sided_is_the_part_of_side_q(tiny_config, build, views, monkeypatch)
     calls = []
     for name in ('embed_tiles', 'embed_images'):
         embed = getattr(one, name)
-        monkeypatch.setattr(one, name, lambda m, n=name, e=embed: calls.append((n, m)) or e(m))
+        monkeypatch.setattr(
+            one, name, lambda m, *a, n=name, e=embed: calls.append((n, m)) or e(m, *a)
+        )
     one.loss(sheets)
     assert [(name, montage is sheets[1]) for name, montage in calls] == [
         ('embed_images', True),
@@ -159,7 +161,7 @@ def test_early_backward_halves_what_is_kept_and_changes_no_gradient(
     (losses, gradients, peak), (early_losses, early_gradients, early_peak) = results
     torch.testing.assert_close(early_losses, losses, rtol=0, atol=0)
     torch.testing.assert_close(early_gradients, gradients, rtol=1e-9, atol=1e-12)
-    assert early_peak < 0.55 * peak
+    assert early_peak < (0.45 if routed else 0.55) * peak
 
 
 def test_early_backward_needs_no_gradients(tiny_config, build, views):
@@ -190,9 +192,9 @@ def test_tiles_that_are_not_pasted_are_images_of_their_own(group_norm_config, bu
         (64, 8),
     ]
     embedded = model.embed_tiles(q)
-    assert [len(e) for e in embedded] == [len(source) for source in q.sources]
+    assert [len(e) for e in embedded.values()] == [len(source) for source in q.sources]
     changed = q._replace(sheets=tuple(torch.cat([s[:1], 0 * s[1:]]) for s in q.sheets))
-    for before, after in zip(embedded, model.embed_tiles(changed)):
+    for before, after in zip(embedded.values(), model.embed_tiles(changed).values()):
         torch.testing.assert_close(before[0], after[0], rtol=1e-4, atol=1e-5)
         assert not torch.allclose(before[1], after[1])
     total(model.loss((q, k))).backward()

@@ -29,8 +29,8 @@ def both_sides(head, online, sources, targets):
     """The losses of q against the targets of k, and of k against those of q."""
     z_q, z_k = gather_targets(targets)
     return {
-        **head.loss(online[0], sources[0], z_k, 'q'),
-        **head.loss(online[1], sources[1], z_q, 'k'),
+        **head.loss(dict(enumerate(online[0])), sources[0], z_k, 'q'),
+        **head.loss(dict(enumerate(online[1])), sources[1], z_q, 'k'),
     }
 
 
@@ -74,7 +74,7 @@ def test_blind_predictions_lose_log_of_the_number_of_targets():
     head.predictors = nn.ModuleList(nn.Identity() for _ in range(4))
     target = torch.ones(32, 8)
     (target,) = gather_targets([target])
-    losses = head.loss([target] * 4, [torch.arange(32)] * 4, target, 'q')
+    losses = head.loss(dict.fromkeys(range(4), target), [torch.arange(32)] * 4, target, 'q')
     total = sum(value for key, value in losses.items() if key.startswith('loss'))
     assert total.item() == pytest.approx(2 * math.log(32), rel=1e-6)
 
@@ -101,7 +101,7 @@ def test_a_shared_predictor_is_one():
     apart = MultiLevelContrastiveHead(in_channels=8, hid_channels=8)
     for predictor in apart.predictors:
         predictor.load_state_dict(head.predictors[0].state_dict())
-    online = [torch.randn(6, 8) for _ in range(4)]
+    online = {level: torch.randn(6, 8) for level in range(4)}
     sources, target = [torch.arange(6)] * 4, F.normalize(torch.randn(6, 8), dim=1)
     for one in (head, apart):
         losses = one.loss(online, sources, target, 'q')

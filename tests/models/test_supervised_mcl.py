@@ -40,7 +40,7 @@ def batch(model, views, count, labels):
 def test_head_equals_slow_reference(smooth):
     torch.manual_seed(0)
     head = MultiLevelClassificationHead(5, 8, label_smooth_val=smooth)
-    embeddings = [torch.randn(n, 8) for n in (4, 4, 16, 64)]
+    embeddings = {level: torch.randn(n, 8) for level, n in enumerate((4, 4, 16, 64))}
     labels = [torch.randint(0, 5, (n,)) for n in (4, 4, 16, 64)]
     scalars = head.loss(embeddings, labels, 'k')
     assert len(scalars) == 8
@@ -60,8 +60,8 @@ def test_tiles_have_the_labels_of_their_images(supervised, build, views, routed)
     inputs, samples = batch(model, views, 6, [0, 1, 2, 0, 1, 2])
     answers = torch.tensor([0, 1, 2, 0, 1, 2])
 
-    def embed_tiles(side):
-        return [F.one_hot(answers[source], 8) * 50.0 for source in side.sources]
+    def embed_tiles(side, levels):
+        return {level: F.one_hot(answers[side.sources[level]], 8) * 50.0 for level in levels}
 
     model.embed_tiles = embed_tiles
     for classifier in model.head.classifiers:

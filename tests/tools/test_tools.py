@@ -264,7 +264,7 @@ def test_quickstart_report(work, monkeypatch, capsys):
          'ValueError: one image has no negatives'),
         ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
                    'train_dataloader.batch_size=4', 'model.early_backward=True', 'compile=True'],
-         'ValueError: early_backward .* cannot be compiled'),
+         'ValueError: early_backward .* does not work with compile'),
         ('train', [PRETRAIN, '--resume', '/nowhere.pth'],
          'FileNotFoundError: no checkpoint to resume from at /nowhere.pth'),
         ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/notes.pth'],
