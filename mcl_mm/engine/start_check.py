@@ -34,7 +34,7 @@ def check_start(runner: Runner) -> None:
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     check_norms(model)
-    if isinstance(model, MontageModel) and not runner._load_from:
+    if isinstance(model, MontageModel) and not (runner._load_from or runner._resume):
         check_learns(model.backbone)
     check_data(runner, model)
     if runner._resume:
@@ -60,9 +60,8 @@ def check_norms(model: nn.Module) -> None:
 
 def check_learns(backbone: nn.Module) -> None:
     """Refuse layers that would stay as they were drawn at random."""
-    if getattr(backbone, 'is_init', False) or 'Pretrained' in str(
-        getattr(backbone, 'init_cfg', '')
-    ):
+    init_cfg = getattr(backbone, 'init_cfg', None)
+    if getattr(backbone, 'is_init', False) or 'Pretrained' in str(init_cfg):
         return
     backbone.train()
     for name, module in backbone.named_modules():

@@ -159,9 +159,7 @@ def backbone_learns(cfg: Config, meta: dict) -> Iterator[Change]:
         if backbone.get(name):
             yield Change(
                 f'model.backbone.{name}',
-                False
-                if backbone[name] is True
-                else None,  # a flag of the wrapper of timm, or a file
+                False if backbone[name] is True else None,  # timm's wrapper has a flag
                 'load_from fills the whole backbone. Nothing else has to be fetched for it.',
             )
 
