@@ -15,6 +15,7 @@ A config is Python code and runs as such: open only those you trust.
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import itertools
 import json
@@ -59,6 +60,7 @@ with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself;
     from mcl_mm.registry import DATASETS, MODELS
 
 TOOLS = Path(__file__).resolve().parent
+MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 LABELLED = '.labelled'  # ends the name of the list that has labels
 PARTS = ('montage', 'online', 'target', 'loss', 'backward', 'optimiser', 'EMA', 'other')
 # Key, what the table calls it, how to print it, and whether to compare it with the first config's.
@@ -306,8 +308,6 @@ def measure(
         if candidate.reference:
             compute_like_the_authors(model)
         batch, data_rate = load_batch(runner.train_dataloader, batch_size)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         runner.train()  # the first epoch warms up, the clock keeps the second
     wrapper = runner.optim_wrapper
     wrapper.initialize_count_status(model, 0, steps)
@@ -318,8 +318,6 @@ def measure(
         step()
     seconds = {name: stopwatch.seconds(name) for name in ('step', *PARTS)}
     seconds['other'] = seconds['step'] - sum(seconds[part] for part in PARTS)
-    memory = peak_memory()
-
     device = next(model.parameters()).device
     images = torch.randn_like(batch['inputs'][0], dtype=torch.float, device=device)
     bare = stopwatch.timed('bare', functools.partial(backbone_step, model, wrapper, images))
@@ -327,10 +325,13 @@ def measure(
     stopwatch.spans['bare'].clear()
     for _ in range(steps):
         bare()
+    total = steps * batch_size
+    backbone_rate = total / stopwatch.seconds('bare')
     if profile_to:
         wrapper.initialize_count_status(model, 0, 1)
         write_profile(step, Path(profile_to), candidate.name)
-    total = steps * batch_size
+    wrapper.initialize_count_status(model, 0, 1)
+    memory = peak_memory(step)  # at last, for it changes how memory is given back
     shares = {
         f'{part}_share': None if cfg.get('compile') else seconds[part] / seconds['step']
         for part in PARTS
@@ -339,7 +340,7 @@ def measure(
         data_rate=data_rate,
         step_rate=total / seconds['step'],
         end_to_end_rate=total / clock.seconds,
-        backbone_rate=total / stopwatch.seconds('bare'),
+        backbone_rate=backbone_rate,
         peak_memory=memory / 2**30,
         data_share=clock.waited / clock.seconds,
         **shares,
@@ -373,10 +374,23 @@ def backbone_step(model: MontageModel, wrapper: OptimWrapper, images: Tensor) ->
     loss.backward()
 
 
-def peak_memory() -> int:
-    """Bytes: most that tensors on the GPU took since the last reset; without one, most of this process."""
+def peak_memory(step: Callable[[], Any]) -> int:
+    """Bytes: most that tensors on the GPU take during a step; without one, most that this process takes.
+
+    By default glibc keeps what is freed below 32 MiB, and as blocks of many sizes leave gaps, a process
+    grows far beyond what is in use. Here it gives back what earlier steps left, and blocks from 1 MiB on
+    as soon as they are free.
+    """
     if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        step()
         return torch.cuda.max_memory_allocated()
+    with contextlib.suppress(OSError):  # another libc, or no right to reset: more is counted
+        libc = ctypes.CDLL('libc.so.6')
+        libc.mallopt(MMAP_THRESHOLD, 2**20)
+        libc.malloc_trim(0)
+        Path('/proc/self/clear_refs').write_text('5')  # VmHWM begins anew
+    step()
     # Not ru_maxrss, which a process inherits from the one that started it.
     return int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) * 1024
 

@@ -123,6 +123,20 @@ def test_watching_a_step_leaves_it_as_it_is(small_step):
     }  # fmt: skip
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU PyTorch counts')
+def test_peak_memory_is_what_a_step_has_in_use():
+    """Not what earlier ones left: many blocks of a size that glibc keeps."""
+    before = benchmark.peak_memory(lambda: None)
+    left = [torch.ones(2**20 * 4 // 4) for _ in range(64)]  # 4 MiB each
+    del left
+    nothing, quarter = (
+        benchmark.peak_memory(step) / 2**30
+        for step in (lambda: None, lambda: torch.ones(64 * 2**20))
+    )
+    assert abs(nothing - before / 2**30) < 0.05
+    assert quarter - nothing == pytest.approx(0.25, abs=0.03)
+
+
 def test_the_target_moves_only_with_an_update(small_step):
     """With accumulation, two steps in three end without."""
     model, _, batch = small_step()
