@@ -32,7 +32,7 @@ from matplotlib.lines import Line2D
 
 from mcl_mm.datasets.montage import Montage, cut
 from mcl_mm.evaluation.probe import normalise
-from mcl_mm.models import MCL
+from mcl_mm.models import MCL, MontageModel
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint
 
@@ -143,7 +143,7 @@ def draw_curves(figure, runs: dict[str, list[dict]]) -> None:
     figure.supxlabel('iteration', fontsize=9)
 
 
-def load_run(run: Path) -> tuple[Config, MCL, str]:
+def load_run(run: Path) -> tuple[Config, MontageModel, str]:
     """Config, model with the newest weights, and the name of the checkpoint."""
     configs = sorted(run.glob('*/vis_data/config.py'))
     if not configs:
@@ -155,7 +155,7 @@ def load_run(run: Path) -> tuple[Config, MCL, str]:
     cfg = Config.fromfile(configs[-1])
     init_default_scope(cfg.get('default_scope', 'mcl_mm'))
     model = MODELS.build(cfg.model)
-    if not isinstance(model, MCL):
+    if not isinstance(model, MontageModel):
         raise ValueError(f'{type(model).__name__} has no montage')
     model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
     return cfg, model, checkpoint.name
@@ -212,12 +212,15 @@ def pictures(run: Path, count: int, seed: int) -> tuple[list[tuple[str, np.ndarr
     try:
         cfg, model, checkpoint = load_run(run)
         q, k = build_montage(cfg, count, seed)
-        neighbours, sentences = draw_neighbours(model, q, k)
+        images, sentences = [], []
+        if isinstance(model, MCL):
+            neighbours, sentences = draw_neighbours(model, q, k)
+            title = f'{run}: tiles and the full images nearest to them, {checkpoint} (green: the own image)'
+            images.append((title, neighbours))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         return [], [f'No pictures of {run}: {error}']
     sheets = np.vstack([draw_side(side, name) for side, name in ((q, 'q'), (k, 'k'))])
-    title = f'{run}: tiles and the full images nearest to them, {checkpoint} (green: the own image)'
-    return [(f'{run}: sheets', sheets), (title, neighbours)], [f'{run}, {s}.' for s in sentences]
+    return [(f'{run}: sheets', sheets), *images], [f'{run}, {s}.' for s in sentences]
 
 
 def draw_page(

@@ -14,10 +14,13 @@ from typing import Optional
 import torch
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from train import adapt_to_cpu
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.datasets import LabelledImages
+from mcl_mm.engine import check_classes
 from mcl_mm.registry import VISUALIZERS
 from mcl_mm.transfer import check_whole, read_checkpoint
 
@@ -79,13 +82,18 @@ def main() -> None:
         if not torch.cuda.is_available():
             adapt_to_cpu(cfg)
         runner = Runner.from_cfg(cfg)
-        state_dict = read_checkpoint(args.checkpoint)['state_dict']
+        checkpoint = read_checkpoint(args.checkpoint)
         try:
-            check_whole(runner.model, state_dict)
+            check_whole(runner.model, checkpoint['state_dict'])
         except ValueError as error:
             raise ValueError(
                 f'{args.checkpoint} has not been trained with {args.config}: {error}'
             ) from error
+        dataset = runner.test_loop.dataloader.dataset
+        if isinstance(dataset, LabelledImages):
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            learnt = checkpoint['meta'].get('dataset_meta') or {}
+            check_classes(dataset, model, learnt.get('classes'))
     except (OSError, ValueError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
     runner.test()

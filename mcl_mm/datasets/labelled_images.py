@@ -23,7 +23,6 @@ class LabelledImages(UnlabelledImages):
         **kwargs: The rest of :class:`UnlabelledImages`.
 
     Attributes:
-        classes (tuple[str], optional): Names of the folders; None for a list.
         num_classes (int): Folders, or the largest label of a list and one.
 
     Raises:
@@ -31,7 +30,10 @@ class LabelledImages(UnlabelledImages):
             is no integer from 0, or all have the same.
     """
 
-    classes: Optional[tuple[str, ...]] = None
+    @property
+    def classes(self) -> Optional[tuple[str, ...]]:
+        """Names of the folders, which go into checkpoints as ``dataset_meta``; None for a list."""
+        return self.metainfo.get('classes')
 
     def find_images(self) -> list[dict]:
         """List the images and their labels without opening any.
@@ -44,7 +46,7 @@ class LabelledImages(UnlabelledImages):
             self.read_labels(data_list)
             self.num_classes = max(info['gt_label'] for info in data_list) + 1
         else:
-            self.classes = self.label_by_folder(data_list)
+            self._metainfo['classes'] = self.label_by_folder(data_list)
             self.num_classes = len(self.classes)
         if len({info['gt_label'] for info in data_list}) < 2:
             raise ValueError(

@@ -7,7 +7,7 @@ from .level_log_processor import LevelLogProcessor
 from .monitor_hook import MonitorHook, effective_rank
 from .nonfinite_hook import NonFiniteHook
 from .precise_bn_hook import PreciseBNHook
-from .start_check import check_start
+from .start_check import check_classes, check_start
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 
@@ -26,6 +26,7 @@ __all__ = [
     'TargetUpdateHook',
     'TooManyBadImagesError',
     'TransferHook',
+    'check_classes',
     'check_start',
     'cosine_momentum',
     'effective_rank',

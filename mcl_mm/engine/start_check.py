@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Optional
 
 from mmengine.dataset import InfiniteSampler, default_collate
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
@@ -126,7 +128,28 @@ def check_batches(loader: DataLoader, model: MontageModel) -> None:
 
 
 def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> None:
-    """Compare the classes of the data with the model's, and of other data sets with them.
+    """Compare the classes of the data, and of what it is validated on, with the model's.
+
+    Raises:
+        ValueError: They differ.
+    """
+    check_classes(dataset, model)
+    if runner.val_loop is not None and isinstance(
+        runner.val_loop.dataloader.dataset, LabelledImages
+    ):
+        check_classes(runner.val_loop.dataloader.dataset, model, dataset.classes)
+
+
+def check_classes(
+    dataset: LabelledImages, model: nn.Module, learnt: Optional[Sequence[str]] = None
+) -> None:
+    """Compare the classes of a data set with a model's.
+
+    Args:
+        dataset (LabelledImages): To train or to test on.
+        model (nn.Module): Its head has ``num_classes``.
+        learnt (Sequence[str], optional): Names of the classes the model is trained on. Defaults to None,
+            not known.
 
     Raises:
         ValueError: They differ.
@@ -137,19 +160,12 @@ def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> N
             f'{dataset.data_root} has {found} classes, the model {wanted}: set '
             f'model.head.num_classes={found}'
         )
-    if runner.val_loop is None:
-        return
-    other = runner.val_loop.dataloader.dataset
-    if not isinstance(other, LabelledImages):
-        return
-    if other.classes and dataset.classes and other.classes != dataset.classes:
-        differ = sorted(set(other.classes) ^ set(dataset.classes))
+    if dataset.classes and learnt and tuple(learnt) != dataset.classes:
+        differ = sorted(set(dataset.classes) ^ set(learnt))
         raise ValueError(
-            f'{other.data_root} and {dataset.data_root} have different folders, so their labels mean '
-            f'different things: {", ".join(differ[:5])}'
+            f'{dataset.data_root} has other folders than what the model learns from, so its labels mean '
+            f'something else: {", ".join(differ[:5])}'
         )
-    if other.num_classes > wanted:
-        raise ValueError(f'{other.data_root} has {other.num_classes} classes, the model {wanted}')
 
 
 def check_resume(runner: Runner, model: nn.Module) -> None:

@@ -1,8 +1,10 @@
 """Supervised MCL against slow references, and from folders to an accuracy and a detector."""
 
 import re
+import shutil
 import sys
 
+import plot_run
 import pytest
 import test as test_tool  # tools/test.py
 import torch
@@ -190,17 +192,29 @@ def test_learns_its_folders_and_tells_plain_images_apart(folder, monkeypatch, ca
     """Train, test, and into a detector, by the tools."""
     run(folder / 'config.py', folder / 'whole')
     checkpoint = (folder / 'whole/last_checkpoint').read_text()
-    monkeypatch.setattr(
-        sys,
-        'argv',
-        ['tools/test.py', str(folder / 'config.py'), checkpoint, '--work-dir', str(folder / 'test'),
-         '--cfg-options', 'log_level=INFO'],
-    )  # fmt: skip
+    arguments = ['tools/test.py', str(folder / 'config.py'), checkpoint, '--work-dir',
+                 str(folder / 'test'), '--cfg-options', 'log_level=INFO']  # fmt: skip
+    monkeypatch.setattr(sys, 'argv', arguments)
     with DefaultScope.overwrite_default_scope('mmengine'):
         test_tool.main()
     logged = capsys.readouterr()
     accuracy = re.findall(r'accuracy/top1: ([\d.]+)', logged.out + logged.err)
     assert float(accuracy[-1]) > 65  # chance: 33
+
+    shutil.copytree(folder / 'images', folder / 'renamed')
+    (folder / 'renamed/cats').rename(folder / 'renamed/an_earlier_name')
+    monkeypatch.setattr(
+        sys, 'argv', [*arguments, f'test_dataloader.dataset.data_root={folder}/renamed']
+    )
+    with (
+        DefaultScope.overwrite_default_scope('mmengine'),
+        pytest.raises(SystemExit, match='other folders than what the model learns from.*earlier'),
+    ):
+        test_tool.main()
+
+    pictures, sentences = plot_run.pictures(folder / 'whole', 6, 0)
+    assert [title.split(': ')[1] for title, _ in pictures] == ['sheets']
+    assert not sentences
 
     weights = to_mmdet(torch.load(checkpoint, weights_only=False)['state_dict'])
     cfg = tiny_detector('retinanet/retinanet_r50_fpn_1x_coco.py')
