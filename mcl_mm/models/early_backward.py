@@ -1,22 +1,26 @@
 """Gradients before the whole loss is there, so that less of the network's maps is kept at a time."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 
 
-def backpropagate(scalars: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def backpropagate(
+    scalars: dict[str, Tensor], model: nn.Module, gradients: list[Optional[Tensor]]
+) -> dict[str, Tensor]:
     """Compute the gradients of a part of the loss now, and free its graph.
 
-    Whoever sums the losses and calls ``backward`` gets the same gradients as without: the first loss
-    hands on those of all, times whatever the sum is scaled by. The losses must therefore enter the
-    sum with one common factor, as in ``parse_losses``.
+    Whoever sums the losses of all parts and calls ``backward`` gets the same gradients as without: the
+    first loss hands on those of all, times whatever the sum is scaled by. The losses must therefore
+    enter the sum with one common factor, as in ``parse_losses``.
 
     Args:
         scalars (dict[str, Tensor]): Scalars; those whose names contain ``loss`` are to be summed.
         model (nn.Module): Whose parameters get gradients.
+        gradients (list[Tensor]): Of the parts before this one, by parameter; empty for the first.
+            Those of this part are added.
 
     Returns:
         dict[str, Tensor]: The same values.
@@ -38,20 +42,24 @@ def backpropagate(scalars: dict[str, Tensor], model: nn.Module) -> dict[str, Ten
     parameters = [p for p in model.parameters() if p.requires_grad]
     # The backward pass does as the forward pass did, whatever autocast says meanwhile.
     with torch.autocast(device, enabled=False) if casts else nullcontext():
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-    first, *others = losses
-    return {
-        **scalars,
-        first: Backpropagated.apply(scalars[first].detach(), gradients, *parameters),
-        **{name: scalars[name].detach() for name in others},
-    }
+        added = torch.autograd.grad(total, parameters, allow_unused=True)
+    detached = {name: value.detach() for name, value in scalars.items()}
+    if gradients:
+        for index, (gradient, more) in enumerate(zip(gradients, added)):
+            gradients[index] = (
+                more if gradient is None else gradient if more is None else gradient.add_(more)
+            )
+        return detached
+    gradients.extend(added)
+    first = next(iter(losses))
+    return {**detached, first: Backpropagated.apply(detached[first], gradients, *parameters)}
 
 
 class Backpropagated(torch.autograd.Function):
-    """A scalar with gradients that are known already."""
+    """A scalar with gradients that are computed elsewhere, before ``backward`` is called."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: tuple, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, gradients: list, *parameters: Tensor) -> Tensor:
         """The value."""
         ctx.gradients = gradients
         return value.clone()

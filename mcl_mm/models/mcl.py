@@ -73,12 +73,14 @@ class MCL(MontageModel):
         tiles, images = (inputs, inputs) if self.symmetric else (inputs[:1], inputs[1:])
         with torch.no_grad():
             targets = gather_targets([self.embed_images(side) for side in images])
-        losses = {}
+        losses, gradients = {}, []
         for name, side, target in zip('qk', tiles, reversed(targets)):  # q learns from k, k from q
             for levels in self.level_groups():
                 embeddings = self.embed_tiles(side, levels)
                 scalars = self.head.loss(embeddings, side.sources, target, name)
-                losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
+                if self.early_backward:
+                    scalars = backpropagate(scalars, self, gradients)
+                losses.update(scalars)
         return losses
 
     def embed_images(self, montage: Montage) -> Tensor:

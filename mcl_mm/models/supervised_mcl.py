@@ -39,12 +39,14 @@ class SupervisedMCL(MontageModel):
             dict[str, Tensor]: :meth:`MultiLevelClassificationHead.loss` of both sides.
         """
         labels = torch.cat([sample.gt_label for sample in data_samples])
-        losses = {}
+        losses, gradients = {}, []
         for name, side in zip('qk', inputs):
             tile_labels = [labels.to(source.device)[source] for source in side.sources]
             for levels in self.level_groups():
                 scalars = self.head.loss(self.embed_tiles(side, levels), tile_labels, name)
-                losses.update(backpropagate(scalars, self) if self.early_backward else scalars)
+                if self.early_backward:
+                    scalars = backpropagate(scalars, self, gradients)
+                losses.update(scalars)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
