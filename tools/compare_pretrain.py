@@ -31,6 +31,8 @@ from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.datasets import LabelledImages
+from mcl_mm.engine import check_classes
 from mcl_mm.registry import DATASETS, MODELS
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.fit import PARTS, carry
@@ -102,7 +104,9 @@ def prepare(path: str, data: str) -> Method:
             seen = cfg.train_cfg.max_iters * batch
         else:
             seen = cfg.train_cfg.max_epochs * (len(images) // batch) * batch
-        if cfg.model.type.split('.')[-1] == 'MCL':
+        if isinstance(images, LabelledImages):
+            check_classes(images, MODELS.build(cfg.model))
+        if cfg.model.type.split('.')[-1] in ('MCL', 'SupervisedMCL'):
             cost = multiply_adds(cfg.model, batch, transform[key])[0]
         else:
             cost = count([images[0]] * 8, cfg.model)

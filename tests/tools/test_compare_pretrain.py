@@ -271,6 +271,11 @@ def test_unfair_or_useless_comparisons_are_refused(work):
         prepare(str(work / 'detector.py'), str(work / 'images'))
     with pytest.raises(FileNotFoundError, match='no image folder'):
         prepare(str(work / 'mocov2.py'), str(work / 'nowhere'))
+    for name in ('ants', 'bees'):
+        draw_images(work / 'labelled' / name, 4)
+    supervised = str(ROOT / 'configs/quickstart/supervised.py')
+    with pytest.raises(ValueError, match='2 classes, the model 1000: set model.head.num_classes=2'):
+        prepare(supervised, str(work / 'labelled'))
 
 
 def test_a_peer_exports_its_backbone_and_a_detector_is_no_peer():
