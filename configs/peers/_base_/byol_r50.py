@@ -1,15 +1,9 @@
 # mmpretrain's BYOL. Its batch norm is synchronised by `sync_bn` as soon as a run is distributed.
+_base_ = 'resnet50.py'
+
 model = dict(
-    _scope_='mmpretrain',
     type='BYOL',
     base_momentum=0.01,
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        bgr_to_rgb=True,
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-    ),
-    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN'), zero_init_residual=False),
     neck=dict(
         type='NonLinearNeck',
         in_channels=2048,

@@ -1,25 +1,16 @@
-# mmpretrain's DenseCL.
+# mmpretrain's DenseCL: MoCo v2 with a second loss, between places of the last map.
+_base_ = 'mocov2_r50.py'
+
 model = dict(
-    _scope_='mmpretrain',
     type='DenseCL',
-    queue_len=65536,
-    feat_dim=128,
-    momentum=0.001,
     loss_lambda=0.5,
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        bgr_to_rgb=True,
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-    ),
-    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN'), zero_init_residual=False),
     neck=dict(
+        _delete_=True,
         type='DenseCLNeck',
         in_channels=2048,
         hid_channels=2048,
         out_channels=128,
         num_grid=None,
     ),
-    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2),
 )
 find_unused_parameters = True
