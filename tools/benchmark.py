@@ -491,6 +491,8 @@ def draw_photos(folder: str, count: int = 32) -> None:
 def list_images(folder: str, count: int, out: str) -> None:
     """List ``count`` images of a folder, from the first again if it has fewer, as ``ann_file`` takes them.
 
+    Writes ``out``, and for supervised methods ``out`` + ``LABELLED``, whose labels are 0 and 1 in turn.
+
     Raises:
         OSError, ValueError: It has no image that can be read.
     """

@@ -20,7 +20,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Optional
 
 import matplotlib
 import numpy as np
@@ -98,11 +97,24 @@ def write_config(cfg: Config, start: tuple[str, ...], weights: str, seed: int, p
     cfg.dump(path)
 
 
+def last_evaluation(scalars: list[dict]) -> dict[str, float]:
+    """The metrics of the last evaluation, as their evaluator logged them: ``coco/bbox_mAP`` and so on."""
+    evaluations = [
+        {k: v for k, v in line.items() if '/' in k and isinstance(v, (int, float))}
+        for line in scalars
+        if 'loss' not in line
+    ]
+    evaluations = [metrics for metrics in evaluations if metrics]
+    if not evaluations:
+        raise RuntimeError('nothing was evaluated: the config needs a val_evaluator that runs')
+    return evaluations[-1]
+
+
 def train(
     folder: Path,
     digest: str,
     gpus: int,
-    read: Optional[Callable[[list[dict]], dict[str, float]]] = None,
+    read: Callable[[list[dict]], dict[str, float]] = last_evaluation,
 ) -> dict[str, float]:
     """Run ``folder/config.py``, unless that is done, and return what came out.
 
@@ -110,7 +122,7 @@ def train(
         folder (Path): The run's; gets config, logs, checkpoints and ``result.json``.
         digest (str): Identifies the weights. A result of another config or weights does not count.
         gpus (int): Processes.
-        read (Callable, optional): Takes the result from the lines of the log. Defaults to None,
+        read (Callable): Takes the result from the lines of the log. Defaults to
             :func:`last_evaluation`.
 
     Raises:
@@ -137,22 +149,9 @@ def train(
         raise RuntimeError(
             f'{folder} ended with exit code {code}, see {log}: ' + log.read_text()[-500:]
         )
-    metrics = (read or last_evaluation)(read_scalars(folder))
+    metrics = read(read_scalars(folder))
     result.write_text(json.dumps(dict(digest=digest, metrics=metrics)))
     return metrics
-
-
-def last_evaluation(scalars: list[dict]) -> dict[str, float]:
-    """The metrics of the last evaluation, as their evaluator logged them: ``coco/bbox_mAP`` and so on."""
-    evaluations = [
-        {k: v for k, v in line.items() if '/' in k and isinstance(v, (int, float))}
-        for line in scalars
-        if 'loss' not in line
-    ]
-    evaluations = [metrics for metrics in evaluations if metrics]
-    if not evaluations:
-        raise RuntimeError('nothing was evaluated: the config needs a val_evaluator that runs')
-    return evaluations[-1]
 
 
 def headline(names: list[str]) -> list[str]:

@@ -211,14 +211,9 @@ class MonitorHook(Hook):
 
     def warn_of_collapse(self, level: int, scalars: dict, tiles: int, length: int) -> None:
         """Compare the worse side's spread and rank with what is possible."""
-        stds, ranks = (
-            [
-                v
-                for k, v in scalars.items()
-                if k in (f'{name}_q_level_{level}', f'{name}_k_level_{level}')
-            ]
-            for name in ('std', 'rank')
-        )
+        sides = [side for side in 'qk' if f'std_{side}_level_{level}' in scalars]
+        stds = [scalars[f'std_{side}_level_{level}'] for side in sides]
+        ranks = [scalars[f'rank_{side}_level_{level}'] for side in sides]
         if not all(map(isfinite, stds + ranks)):  # a step that is left out says nothing
             return
         std, rank = min(stds), min(ranks)

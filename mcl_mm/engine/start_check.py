@@ -20,6 +20,7 @@ from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
 
 from .checkpoint_hook import find_intact_checkpoint
 from .exact_resume import batches_done
+from .target_update_hook import TargetUpdateHook
 from .transfer_hook import TransferHook
 
 
@@ -32,10 +33,16 @@ def check_start(runner: Runner) -> None:
     Raises:
         OSError: The images or the weights cannot be read.
         ValueError: They do not fit each other, the model or the batch size; a file of weights from
-            outside needs code to be run; layers would not learn, or have lost their activation.
+            outside needs code to be run; layers would not learn, or have lost their activation; a hook
+            has nothing to do.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     check_norms(model)
+    moves = any(isinstance(hook, TargetUpdateHook) for hook in runner.hooks)
+    if moves and not hasattr(model, 'update_target'):
+        raise ValueError(
+            f'a {type(model).__name__} has no target that TargetUpdateHook could move: set custom_hooks=[]'
+        )
     if isinstance(model, MontageModel) and not (runner._load_from or runner._resume):
         check_learns(model.backbone)
     check_data(runner, model)

@@ -248,6 +248,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(folder):
             r'images/ants/0000\.jpg has no label',
         ),
         (['train_dataloader.dataset.ann_file={folder}/list.txt'], 'line 1 of .* has no label'),
+        (['default_hooks.target.type=TargetUpdateHook'], 'a SupervisedMCL has no target'),
     ],
 )
 def test_labels_that_do_not_fit_end_before_training(folder, options, message):
