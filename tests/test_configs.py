@@ -204,6 +204,13 @@ def flatten(value, prefix=''):
     return {prefix[:-1]: value}
 
 
+@pytest.mark.parametrize('name', ['finetune', 'mask-rcnn_coco', 'retinanet_bccd'])
+def test_rates_of_the_quickstart_detectors_are_for_their_batch(name):
+    """The comparing tools scale the rate by the batch; here there is nothing to scale."""
+    cfg = Config.fromfile(ROOT / f'configs/quickstart/{name}.py')
+    assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
+
+
 def test_fast_recipe_changes_what_it_says_and_nothing_else():
     faithful, fast = (
         flatten(Config.fromfile(ROOT / f'configs/{name}.py').to_dict())

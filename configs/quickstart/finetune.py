@@ -80,3 +80,5 @@ train_cfg = dict(max_epochs=_base_.epochs, val_interval=_base_.epochs)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=_base_.epochs, max_keep_ckpts=1)
 )
+# The rate above is for this batch.
+auto_scale_lr = dict(base_batch_size=4)
