@@ -60,7 +60,7 @@ with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself;
     from mcl_mm.registry import DATASETS, MODELS
 
 TOOLS = Path(__file__).resolve().parent
-MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
+MMAP_THRESHOLD, MMAP_MAX = -3, -4  # M_MMAP_THRESHOLD and M_MMAP_MAX of glibc's malloc.h
 LABELLED = '.labelled'  # ends the name of the list that has labels
 PARTS = ('montage', 'online', 'target', 'loss', 'backward', 'optimiser', 'EMA', 'other')
 # Key, what the table calls it, how to print it, and whether to compare it with the first config's.
@@ -377,9 +377,9 @@ def backbone_step(model: MontageModel, wrapper: OptimWrapper, images: Tensor) ->
 def peak_memory(step: Callable[[], Any]) -> int:
     """Bytes: most that tensors on the GPU take during a step; without one, most that this process takes.
 
-    By default glibc keeps what is freed below 32 MiB, and as blocks of many sizes leave gaps, a process
-    grows far beyond what is in use. Here it gives back what earlier steps left, and blocks from 1 MiB on
-    as soon as they are free.
+    With the settings of ``tools/allocator.sh`` a process keeps what is freed, and as blocks of many
+    sizes leave gaps, it grows beyond what is in use. Here it gives back what earlier steps left, and
+    blocks from 1 MiB on as soon as they are free.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -387,6 +387,7 @@ def peak_memory(step: Callable[[], Any]) -> int:
         return torch.cuda.max_memory_allocated()
     with contextlib.suppress(OSError):  # another libc, or no right to reset: more is counted
         libc = ctypes.CDLL('libc.so.6')
+        libc.mallopt(MMAP_MAX, 2**16)
         libc.mallopt(MMAP_THRESHOLD, 2**20)
         libc.malloc_trim(0)
         Path('/proc/self/clear_refs').write_text('5')  # VmHWM begins anew

@@ -20,10 +20,13 @@ import sys
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.engine import TooManyBadImagesError, check_start
+from mcl_mm.registry import MODELS
 from mcl_mm.transfer.traps import type_name
 
 SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
@@ -96,15 +99,14 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def adapt_to_cpu(cfg: Config) -> None:
-    """Replace what needs a GPU, and say so: mixed precision, channels last, synchronised BN, NCCL."""
+    """Replace what needs a GPU, and say so: mixed precision, synchronised BN, NCCL."""
     if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
         print_log('No GPU: training in float32 instead of mixed precision.', 'current')
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(key, None)
-    if cfg.get('model', {}).get('channels_last'):
-        # PyTorch 2.11 crashes in the backward pass of 1x1 convs with stride 2 and under 16 channels.
-        print_log('No GPU: maps stay in the ordinary memory format.', 'current')
+    if cfg.get('model', {}).get('channels_last') and has_narrow_shortcut(cfg.model):
+        print_log('No GPU: maps of so narrow a network stay in the ordinary format.', 'current')
         cfg.model.channels_last = False
     if cfg.launcher == 'mpi':
         raise ValueError('--launcher mpi needs GPUs; without, use tools/dist_train.sh')
@@ -128,6 +130,22 @@ def adapt_to_cpu(cfg: Config) -> None:
         if replace_sync_bn(cfg.get('model')) or cfg.get('sync_bn'):
             print_log('No GPU: batch norm statistics are per process, not synchronised.', 'current')
             cfg.sync_bn = None
+
+
+def has_narrow_shortcut(config: dict) -> bool:
+    """Whether a model has 1x1 convs with stride 2 and fewer than 16 channels.
+
+    In their backward pass PyTorch 2.11 crashes on some CPUs if maps are channels-last.
+    """
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        model = MODELS.build(config)
+    return any(
+        isinstance(conv, nn.Conv2d)
+        and conv.kernel_size == (1, 1)
+        and conv.stride == (2, 2)
+        and min(conv.in_channels, conv.out_channels) < 16
+        for conv in model.modules()
+    )
 
 
 def replace_sync_bn(part: object) -> bool:

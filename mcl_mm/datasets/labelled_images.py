@@ -13,17 +13,19 @@ from .unlabelled_images import UnlabelledImages
 class LabelledImages(UnlabelledImages):
     """Images in one folder per class, or in a list with labels; else as :class:`UnlabelledImages`.
 
-    Without a list, the folders directly below ``data_root``, sorted by name, are the classes 0, 1, ...;
-    their images may be nested further. The image that stands in for a bad one brings its own label.
+    Without a list that has labels, the folders directly below ``data_root``, sorted by name, are the
+    classes 0, 1, ...; their images may be nested further. The image that stands in for a bad one brings
+    its own label.
 
     Args:
         data_root (str): The folder.
         ann_file (str): A text file with a path relative to ``data_root`` and a label (an integer from
-            0), separated by a space, on each line. Defaults to '', a class per folder.
+            0), separated by a space, on each line; or with paths alone, whose first folders are the
+            classes, as ``tools/check_images.py --list`` writes it. Defaults to '', all images.
         **kwargs: The rest of :class:`UnlabelledImages`.
 
     Attributes:
-        num_classes (int): Folders, or the largest label of a list and one.
+        num_classes (int): Folders, or the largest label of a list and one more.
 
     Raises:
         FileNotFoundError, ValueError: As :class:`UnlabelledImages`; or an image has no label, one that
@@ -32,7 +34,7 @@ class LabelledImages(UnlabelledImages):
 
     @property
     def classes(self) -> Optional[tuple[str, ...]]:
-        """Names of the folders, which go into checkpoints as ``dataset_meta``; None for a list."""
+        """Names of the folders, kept in checkpoints as ``dataset_meta``; None if a list has labels."""
         return self.metainfo.get('classes')
 
     def find_images(self) -> list[dict]:
@@ -42,7 +44,7 @@ class LabelledImages(UnlabelledImages):
             list[dict]: ``dict(img_path=..., gt_label=...)`` per image.
         """
         data_list = super().find_images()
-        if self.ann_file:
+        if self.ann_file and any(split_label(info['img_path']) for info in data_list):
             self.read_labels(data_list)
             self.num_classes = max(info['gt_label'] for info in data_list) + 1
         else:
@@ -58,13 +60,13 @@ class LabelledImages(UnlabelledImages):
     def read_labels(self, data_list: list[dict]) -> None:
         """Take the labels off the ends of the paths."""
         for number, info in enumerate(data_list, 1):
-            path, _, label = info['img_path'].rpartition(' ')
-            if not path or not label.isdecimal():
+            labelled = split_label(info['img_path'])
+            if labelled is None:
                 raise ValueError(
                     f'line {number} of {self.ann_file} has no label: it should end in a space and an '
                     f'integer from 0, got {os.path.basename(info["img_path"])!r}'
                 )
-            info.update(img_path=path, gt_label=int(label))
+            info.update(img_path=labelled[0], gt_label=labelled[1])
 
     def label_by_folder(self, data_list: Sequence[dict]) -> tuple[str, ...]:
         """Number the folders below the root; returns their names."""
@@ -82,3 +84,9 @@ class LabelledImages(UnlabelledImages):
         for info, folder in zip(data_list, folders):
             info['gt_label'] = numbers[folder]
         return classes
+
+
+def split_label(line: str) -> Optional[tuple[str, int]]:
+    """Path and label of a line, None if it has no label."""
+    path, _, label = line.rpartition(' ')
+    return (path, int(label)) if path and label.isdecimal() else None

@@ -51,6 +51,13 @@ def test_a_list_gives_labels_and_paths_may_have_spaces(root):
     assert data[0]['data_samples'].img_path.endswith('of two.jpg')
 
 
+def test_a_list_without_labels_takes_them_from_the_folders(root):
+    listed = write_list(root, 'c/0000.jpg\nb/deep/0002.jpg\nc/no such 7.jpg\n')
+    data = LabelledImages(data_root=str(root), ann_file=listed, pipeline=PIPELINE)
+    assert data.classes == ('b', 'c')
+    assert [data.get_data_info(i)['gt_label'] for i in range(3)] == [1, 0, 1]
+
+
 def test_what_stands_in_for_a_bad_image_brings_its_own_label(root):
     (root / 'a/0000.jpg').write_text('no image')
     data = LabelledImages(data_root=str(root), pipeline=PIPELINE)
@@ -78,6 +85,7 @@ def test_an_image_beside_the_classes_has_no_label(root):
     [
         ('a/0000.jpg 0\nb/0000.jpg\n', 'line 2 of .*list.txt has no label'),
         ('a/0000.jpg cat\nb/0000.jpg 1\n', 'line 1 of .* no label'),
+        ('a/0000.jpg\n0000.jpg\n', '0000.jpg has no label: it lies beside the folders'),
         ('a/0000.jpg 0\nb/0000.jpg -1\n', 'line 2 of .* integer from 0'),
         ('a/0000.jpg 1\nb/0000.jpg 1\n', 'all 2 images of .* are of one class'),
     ],
