@@ -247,12 +247,12 @@ def test_a_resumed_run_ends_as_an_unbroken_one(folder):
             ['train_dataloader.dataset.data_root={folder}/images/ants'],
             r'images/ants/0000\.jpg has no label',
         ),
-        (['train_dataloader.dataset.ann_file={folder}/list.txt'], 'line 1 of .* has no label'),
+        (['train_dataloader.dataset.ann_file={folder}/list.txt'], 'line 2 of .* has no label'),
         (['default_hooks.target.type=TargetUpdateHook'], 'a SupervisedMCL has no target'),
     ],
 )
 def test_labels_that_do_not_fit_end_before_training(folder, options, message):
-    (folder / 'list.txt').write_text('ants/0000.jpg\n')
+    (folder / 'list.txt').write_text('ants/0000.jpg 0\nants/0001.jpg\n')
     options = [option.replace('{folder}', str(folder)) for option in options]
     printed = run(folder / 'config.py', folder / 'refused', *options, code=1)
     (folder / 'refused.log').unlink()

@@ -193,11 +193,11 @@ def test_stopwatch_times_the_gpu_and_not_the_calls():
 
 def test_processes_get_the_settings_of_the_allocator(monkeypatch):
     monkeypatch.setenv('MALLOC_TRIM_THRESHOLD_', '123')
-    monkeypatch.delenv('MALLOC_MMAP_THRESHOLD_', raising=False)
+    monkeypatch.delenv('MALLOC_MMAP_MAX_', raising=False)
     monkeypatch.setenv('TWO_LINES', 'one\ntwo=three')
     settings = benchmark.allocator_settings()
-    names = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_THRESHOLD_', 'TWO_LINES')
-    assert [settings[name] for name in names] == ['123', '33554432', 'one\ntwo=three']
+    names = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_MAX_', 'TWO_LINES')
+    assert [settings[name] for name in names] == ['123', '0', 'one\ntwo=three']
 
 
 def test_summary_and_table():
