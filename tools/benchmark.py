@@ -350,16 +350,15 @@ def measure(
 def load_batch(loader: torch.utils.data.DataLoader, batch_size: int) -> tuple[dict, float]:
     """A batch made in this process by one thread, and the images a second of CPU time that this took.
 
-    At least 32 images are timed.
+    Batches are made for two seconds at least: a hiccup of the machine is longer than a small one takes.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    dataset, count = loader.dataset, max(batch_size, 32)
-    dataset[0]
-    begin = time.process_time()
-    samples = [dataset[index % len(dataset)] for index in range(count)]
-    batch = loader.collate_fn(samples[:batch_size])
-    seconds = time.process_time() - begin
+    loader.dataset[0]
+    count, seconds, begin = 0, 0.0, time.process_time()
+    while seconds < 2:
+        batch = loader.collate_fn([loader.dataset[index] for index in range(batch_size)])
+        count, seconds = count + batch_size, time.process_time() - begin
     torch.set_num_threads(threads)
     if loader.pin_memory and torch.cuda.is_available():
         batch['inputs'] = [views.pin_memory() for views in batch['inputs']]
