@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
@@ -48,11 +49,15 @@ TINY = dict(
 
 
 @pytest.fixture(autouse=True)
-def own_default_scope():
-    """A Runner sets MMEngine's default scope for good; here each test leaves it as it was."""
+def own_global_state():
+    """A Runner sets MMEngine's default scope, and a detector's visualizer with its folder, for good.
+
+    Here each test leaves the scope as it was, and the next run makes a visualizer of its own.
+    """
     before = copy.copy(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict = before
+    DetLocalVisualizer._instance_dict.clear()
 
 
 @pytest.fixture
