@@ -13,6 +13,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -47,19 +48,25 @@ def check(paths: list[str], workers: int) -> tuple[dict[str, str], int]:
         than all after an interrupt.
     """
     bad, count = {}, 0
+    # No KeyboardInterrupt: raised amid a callback of the pool or of the progress bar, it would get lost.
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     pool = ProcessPoolExecutor(workers, initializer=ignore_interrupts)
     try:
-        chunk = max(1, min(256, len(paths) // (32 * workers)))
+        # After an interrupt, chunks that a worker has or is about to get are still waited for.
+        chunk = max(1, min(64, len(paths) // (32 * workers)))
         reasons = pool.map(check_image, paths, chunksize=chunk)
         console = Console(file=sys.stderr)
         for reason in track(reasons, 'decoding', total=len(paths), console=console):
             if reason is not None:
                 bad[paths[count]] = reason
             count += 1
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+            if interrupted.is_set():
+                print('interrupted', file=sys.stderr)
+                break
     finally:
         pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
     return bad, count
 
 
