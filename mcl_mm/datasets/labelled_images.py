@@ -1,8 +1,11 @@
 """A folder of images with a class each."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Optional
+
+from mmengine.logging import print_log
 
 from mcl_mm.registry import DATASETS
 
@@ -14,8 +17,8 @@ class LabelledImages(UnlabelledImages):
     """Images in one folder per class, or in a list with labels; else as :class:`UnlabelledImages`.
 
     Without a list that has labels, the folders directly below ``data_root``, sorted by name, are the
-    classes 0, 1, ...; their images may be nested further. The image that stands in for a bad one brings
-    its own label.
+    classes 0, 1, ...; their images may be nested further. A folder without images is no class and is
+    warned of. The image that stands in for a bad one brings its own label.
 
     Args:
         data_root (str): The folder.
@@ -50,6 +53,7 @@ class LabelledImages(UnlabelledImages):
         else:
             self._metainfo['classes'] = self.label_by_folder(data_list)
             self.num_classes = len(self.classes)
+            self.warn_of_empty_folders()
         if len({info['gt_label'] for info in data_list}) < 2:
             raise ValueError(
                 f'all {len(data_list)} images of {self.ann_file or self.img_prefix} are of one class, '
@@ -84,6 +88,23 @@ class LabelledImages(UnlabelledImages):
         for info, folder in zip(data_list, folders):
             info['gt_label'] = numbers[folder]
         return classes
+
+    def warn_of_empty_folders(self) -> None:
+        """Name the folders that look like classes and are none."""
+        if self.ann_file or self.folders:  # left out on purpose
+            return
+        empty = [
+            entry.name
+            for entry in os.scandir(self.img_prefix)
+            if entry.is_dir() and entry.name not in self.classes and not entry.name.startswith('.')
+        ]
+        if empty:
+            print_log(
+                f'{len(empty)} folders of {self.data_root} hold no image and are no classes: '
+                f'{", ".join(sorted(empty)[:5])}',
+                'current',
+                logging.WARNING,
+            )
 
 
 def split_label(line: str) -> Optional[tuple[str, int]]:

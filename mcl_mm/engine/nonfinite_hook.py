@@ -94,7 +94,7 @@ class NonFiniteHook(Hook):
         update = runner.optim_wrapper.should_update()
         # A bad loss of one process makes all gradients bad in the update, where all stop together.
         together = get_world_size() == 1 or update
-        bad_loss = together and not self.mixed_precision and not isfinite(outputs['loss'])
+        bad_loss = together and not self.mixed_precision and not isfinite(outputs['loss'].item())
         if bad_loss or self.bad_gradients:
             self._stop(runner, data_batch, outputs)
         if not update:

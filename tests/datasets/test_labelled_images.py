@@ -42,6 +42,20 @@ def test_folders_are_classes_in_order_of_their_names(root):
     assert [data.get_data_info(i)['gt_label'] for i in range(6)] == [0, 0, 1, 1, 1, 2]
 
 
+def test_folders_without_images_are_warned_of(root, monkeypatch):
+    warned = []
+    monkeypatch.setattr(
+        'mcl_mm.datasets.labelled_images.print_log', lambda text, *_: warned.append(text)
+    )
+    (root / '.cache').mkdir()
+    LabelledImages(data_root=str(root), pipeline=PIPELINE)
+    assert warned == [f'1 folders of {root} hold no image and are no classes: empty']
+    LabelledImages(data_root=str(root), folders=['a', 'b'], pipeline=PIPELINE)
+    (root / 'empty').rmdir()
+    LabelledImages(data_root=str(root), pipeline=PIPELINE)
+    assert len(warned) == 1
+
+
 def test_a_list_gives_labels_and_paths_may_have_spaces(root):
     (root / 'a/0000.jpg').rename(root / 'a/of two.jpg')
     listed = write_list(root, 'a/of two.jpg 4\nb/0001.jpg 0\n')
