@@ -1,7 +1,9 @@
 """Supervised MCL against slow references, and from folders to an accuracy and a detector."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 
 import plot_run
@@ -17,7 +19,7 @@ from conftest import ROOT, build_detector, draw_images, tiny_detector
 from mcl_mm.models import MultiLevelClassificationHead
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.fit import carry
-from tiny_runs import check_same_run, fault, run
+from tiny_runs import TIMEOUT, check_same_run, fault, launch, run
 
 RECIPE = ROOT / 'configs/mcl_r50_100e_supervised.py'
 
@@ -233,6 +235,33 @@ def test_a_resumed_run_ends_as_an_unbroken_one(folder):
     run(folder / 'config.py', folder / 'broken', *options, *fault(5), code=1)
     run(folder / 'config.py', folder / 'broken', *options)
     check_same_run(folder / 'broken', folder / 'unbroken')
+
+
+def test_two_processes_learn_and_count_together(folder, free_port):
+    """By the launchers: no image of the test counts twice, though the last one fills up a share."""
+    options = ('train_cfg.max_epochs=3', 'train_dataloader.batch_size=6')
+    options += ('default_hooks.checkpoint.interval=3',)
+    launcher = launch(
+        folder / 'config.py', folder / 'two', *options, processes=2, port=str(free_port)
+    )
+    assert launcher.wait(TIMEOUT) == 0, (folder / 'two.log').read_text()[-3000:]
+    checkpoint = (folder / 'two/last_checkpoint').read_text()
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES='', PYTHONPATH=str(ROOT / 'tests'))
+    accuracies = []
+    for processes in (1, 2):
+        printed = subprocess.run(
+            [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
+             f'--master_port={free_port}', 'tools/test.py', folder / 'config.py', checkpoint,
+             '--launcher', 'pytorch', '--work-dir', folder / 'two_test', '--cfg-options',
+             'log_level=INFO', 'test_dataloader.dataset.indices=23'],
+            cwd=ROOT, env=env, text=True, timeout=TIMEOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ).stdout  # fmt: skip
+        accuracies += re.findall(r'accuracy/top1: ([\d.]+)', printed)
+    one, two = map(float, accuracies)
+    assert one == two
+    right = one / 100 * 23
+    assert 0 < right == pytest.approx(round(right), abs=1e-3)
 
 
 @pytest.mark.parametrize(
