@@ -260,6 +260,17 @@ def test_memory_format_changes_nothing(name, narrow):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('name', BACKBONES)
+def test_several_processes_find_a_gradient_for_every_parameter(name, narrow, views):
+    """Without find_unused_parameters, which no config of a backbone sets."""
+    cfg = Config.fromfile(narrow(name))
+    assert 'find_unused_parameters' not in cfg
+    model = build_mcl(cfg.model).train()
+    losses = model.loss(sheets_of(model, views(4)))
+    sum(value for key, value in losses.items() if key.startswith('loss')).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 @pytest.mark.parametrize('name', LAYER_NORM)
 def test_overfits_eight_images(name, narrow, views):
     """The loss falls far below that of blind predictions, 4 ln 8, by the recipe's own optimiser."""
