@@ -11,11 +11,13 @@ A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse
+import atexit
 import glob
 import os
 import os.path as osp
 import subprocess
 import sys
+import time
 
 import torch
 from mmengine.config import Config, DictAction
@@ -124,6 +126,9 @@ def adapt_to_cpu(cfg: Config) -> None:
             env.setdefault('MASTER_PORT', '29500')
         if not torch.distributed.is_initialized():  # MMEngine would ask for a GPU
             torch.distributed.init_process_group('gloo')
+            # Gloo's threads need the GIL to let go of what they exchanged last. If the interpreter ends
+            # before, they abort the process (PyTorch 2.11, github.com/pytorch/pytorch/pull/179291).
+            atexit.register(time.sleep, 0.5)
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
         )
