@@ -62,6 +62,23 @@ for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 SCONTROL = """#!/bin/sh
 [ "$*" = 'show hostnames node[1-2]' ] && printf '127.0.0.1\\nnode2\\n'
 """
+# Exits ten times while Gloo's threads still have tensors to let go of: without a wait, some abort most times.
+EXITS = """
+import os, sys
+import torch
+sys.path.insert(0, 'tools')
+import train
+from mmengine.config import Config
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        train.adapt_to_cpu(Config(dict(launcher='pytorch')))
+        for _ in range(200):
+            torch.distributed.all_gather([torch.zeros(1)], torch.zeros(1), async_op=True)
+        sys.exit()
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, status
+"""
 
 
 @pytest.fixture
@@ -134,6 +151,15 @@ def test_two_processes_by_slurm_train(start, tmp_path):
     process = start('slurm_train.sh', 'partition', 'job', tmp_path / 'config.py', tmp_path / 'work',
                     GPUS='2')  # fmt: skip
     check_run(process, tmp_path / 'work', tmp_path / 'images')
+
+
+def test_processes_on_a_cpu_end_without_an_abort(free_port):
+    rank = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port))
+    process = subprocess.run(
+        [sys.executable, '-c', EXITS], cwd=ROOT, env=dict(os.environ, CUDA_VISIBLE_DEVICES='', **rank),
+        text=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
 
 
 def test_one_process_that_raises_ends_all_with_its_message(start, tmp_path):
