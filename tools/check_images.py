@@ -48,9 +48,14 @@ def check(paths: list[str], workers: int) -> tuple[dict[str, str], int]:
         than all after an interrupt.
     """
     bad, count = {}, 0
-    # No KeyboardInterrupt: raised amid a callback of the pool or of the progress bar, it would get lost.
     interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+
+    def interrupt(*_) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)  # for one that does not want to wait
+
+    # No KeyboardInterrupt: raised amid a callback of the pool or of the progress bar, it may get lost.
+    before = signal.signal(signal.SIGINT, interrupt)
     pool = ProcessPoolExecutor(workers, initializer=ignore_interrupts)
     try:
         # After an interrupt, chunks that a worker has or is about to get are still waited for.

@@ -100,7 +100,7 @@ class LabelledImages(UnlabelledImages):
         ]
         if empty:
             print_log(
-                f'{len(empty)} folders of {self.data_root} hold no image and are no classes: '
+                f'folders of {self.data_root} without an image are no classes ({len(empty)}): '
                 f'{", ".join(sorted(empty)[:5])}',
                 'current',
                 logging.WARNING,

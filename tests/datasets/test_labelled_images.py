@@ -49,7 +49,7 @@ def test_folders_without_images_are_warned_of(root, monkeypatch):
     )
     (root / '.cache').mkdir()
     LabelledImages(data_root=str(root), pipeline=PIPELINE)
-    assert warned == [f'1 folders of {root} hold no image and are no classes: empty']
+    assert warned == [f'folders of {root} without an image are no classes (1): empty']
     LabelledImages(data_root=str(root), folders=['a', 'b'], pipeline=PIPELINE)
     (root / 'empty').rmdir()
     LabelledImages(data_root=str(root), pipeline=PIPELINE)
