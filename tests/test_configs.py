@@ -106,7 +106,8 @@ def runner(tmp_path_factory):
     cfg.model.neck.in_channels = [32, 64, 128, 256]
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.optim_wrapper.pop('loss_scale')
-    cfg.work_dir, cfg.log_level = str(folder), 'ERROR'
+    cfg.work_dir = cfg.experiment_name = str(folder)
+    cfg.log_level = 'ERROR'
     with DefaultScope.overwrite_default_scope('mmengine'):
         runner = Runner.from_cfg(cfg)
         runner._train_loop = runner.build_train_loop(runner._train_loop)

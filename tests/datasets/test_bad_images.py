@@ -18,7 +18,8 @@ PIPELINE = [
 
 @pytest.fixture()
 def folder(tmp_path):
-    """Eight good images, b0.png to b7.png."""
+    """Eight good images, b0.png to b7.png, and replacements drawn from a known seed."""
+    np.random.seed(0)  # of which the first is another one than what the tests spoil
     for index in range(8):
         picture(40 + index).save(tmp_path / f'b{index}.png')
     return tmp_path
@@ -39,7 +40,6 @@ def test_unusable_file_is_replaced_and_noted_with_its_reason(folder, kind):
     names = [name, *(f'b{index}.png' for index in range(8))]
     (folder / 'list.txt').write_text('\n'.join(names))
     dataset = build(folder, ann_file='list.txt')
-    np.random.seed(0)
     sample = dataset[0]
     assert used(sample).startswith('b')
     ((path, why),) = sample['data_samples'].bad_images

@@ -56,7 +56,7 @@ def make_runner(images: Path, work_dir: Path, iterations: int, workers: int, hoo
         default_hooks=dict(
             checkpoint=None, bad_images=dict(type='mcl_mm.BadImagesHook', interval=5, **hook)
         ),
-        experiment_name=f'bad_images_{id(work_dir)}',
+        experiment_name=str(work_dir),
         log_level='ERROR',
     )
 

@@ -45,7 +45,8 @@ def train(image_folder, work_dir, lazy, max_iters=7):
     cfg.log_processor = dict(by_epoch=False, window_size=2)
     if lazy:
         cfg.default_hooks.runtime_info = dict(type='mcl_mm.LazyRuntimeInfoHook')
-    cfg.work_dir, cfg.log_level = str(work_dir), 'ERROR'
+    cfg.work_dir = cfg.experiment_name = str(work_dir)
+    cfg.log_level = 'ERROR'
     reads, known = [], []
     with DefaultScope.overwrite_default_scope('mmengine'):
         runner = Runner.from_cfg(cfg)

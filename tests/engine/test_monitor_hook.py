@@ -298,6 +298,7 @@ def trained(tmp_path_factory):
             'train_cfg.max_iters': 4,
             'default_hooks.logger.interval': 2,
             'work_dir': str(folder / 'run'),
+            'experiment_name': str(folder),
         }
     )
     cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))

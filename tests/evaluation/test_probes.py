@@ -240,6 +240,7 @@ def pretrain(folder, images, hooks, by_epoch):
             'model.neck.in_channels': [8, 16, 32, 64],
             'default_hooks': hooks,
             'work_dir': str(folder),
+            'experiment_name': str(folder),  # two runs of one second and name would share a log
             'log_level': 'ERROR',
         }
     )

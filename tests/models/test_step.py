@@ -207,7 +207,8 @@ class TestRunnerSettings:
         )
         cfg.log_processor = dict(by_epoch=False)
         cfg.auto_scale_lr = dict(enable=False)
-        cfg.work_dir, cfg.log_level, cfg.sync_bn = str(folder), 'ERROR', None
+        cfg.work_dir = cfg.experiment_name = str(folder)
+        cfg.log_level, cfg.sync_bn = 'ERROR', None
         cfg.env_cfg = dict(cudnn_benchmark=False)
         cfg.update(settings)
         with DefaultScope.overwrite_default_scope('mmengine'):
