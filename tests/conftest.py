@@ -13,8 +13,9 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 import mcl_mm  # noqa: F401
@@ -50,14 +51,16 @@ TINY = dict(
 
 @pytest.fixture(autouse=True)
 def own_global_state():
-    """A Runner sets MMEngine's default scope, and a detector's visualizer with its folder, for good.
+    """What a Runner leaves behind does not reach the next test.
 
-    Here each test leaves the scope as it was, and the next run makes a visualizer of its own.
+    It sets MMEngine's default scope for good, and a later run of the same name (and second, which
+    is part of the name) would get its message hub and its visualizer, with its folder.
     """
     before = copy.copy(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict = before
-    DetLocalVisualizer._instance_dict.clear()
+    for shared in (MessageHub, Visualizer, DetLocalVisualizer):
+        shared._instance_dict.clear()
 
 
 @pytest.fixture
