@@ -3,12 +3,14 @@
     python tools/benchmark.py CONFIG [CONFIG ...]
     python tools/benchmark.py configs/mcl_r50_100e.py configs/mcl_r50_100e_fast.py --reference
     python tools/benchmark.py CONFIG [CONFIG ...] --images DIR --batch-size 64 --json > benchmark.json
+    python tools/benchmark.py CONFIG --batch-size 32 8 64            # one recipe at several sizes
     python tools/benchmark.py CONFIG [CONFIG ...] --rounds 0         # count multiply-adds only, seconds
 
 Configs take turns (A B A B ...), --rounds times, each turn in a process of its own. Prints a median of the
-rounds and their range, and ratios to the first config, round by round. On a GPU if there is one, else on
-the CPU with the settings of tools/allocator.sh; precision and memory format are the config's, as
-tools/train.py would take them. docs/performance.md explains the rows.
+rounds and their range, and ratios to the first config, round by round. Of several batch sizes or sides each
+config takes a turn with every one. On a GPU if there is one, else on the CPU with the settings of
+tools/allocator.sh; precision and memory format are the config's, as tools/train.py would take them.
+docs/performance.md explains the rows.
 
 A config is Python code and runs as such: open only those you trust.
 """
@@ -83,12 +85,14 @@ class Candidate(NamedTuple):
     Attributes:
         name (str): For people.
         cfg (Config): Ready for a Runner but for ``work_dir``.
+        batch_size (int): Images a step.
         side (int): Of a sheet, in pixels.
         reference (bool): Compute the step as the authors' code does.
     """
 
     name: str
     cfg: Config
+    batch_size: int
     side: int
     reference: bool
 
@@ -300,14 +304,13 @@ def measure(
         has none.
     """
     cfg, clock, stopwatch = candidate.cfg, EpochClock(), Stopwatch()
-    batch_size = cfg.train_dataloader.batch_size
     with tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(clock, 'LOWEST')  # what other hooks do is not waiting for data
         model = runner.model
         if candidate.reference:
             compute_like_the_authors(model)
-        batch, data_rate = load_batch(runner.train_dataloader, batch_size)
+        batch, data_rate = load_batch(runner.train_dataloader, candidate.batch_size)
         runner.train()  # the first epoch warms up, the clock keeps the second
     wrapper = runner.optim_wrapper
     wrapper.initialize_count_status(model, 0, steps)
@@ -325,7 +328,7 @@ def measure(
     stopwatch.spans['bare'].clear()
     for _ in range(steps):
         bare()
-    total = steps * batch_size
+    total = steps * candidate.batch_size
     backbone_rate = total / stopwatch.seconds('bare')
     if profile_to:
         wrapper.initialize_count_status(model, 0, 1)
@@ -577,8 +580,16 @@ def parse_args() -> argparse.Namespace:
         help="before the configs, the first of them with the authors' step: it sends all sheets through "
         'all levels of the target too, and reads one',
     )
-    parser.add_argument('--batch-size', type=int, default=32, help='images a step (default: 32)')
-    parser.add_argument('--side', type=int, help="of a sheet, pixels (default: the config's)")
+    parser.add_argument(
+        '--batch-size', type=int, nargs='+', default=[32], help='images a step (default: 32)'
+    )
+    parser.add_argument(
+        '--side',
+        type=int,
+        nargs='+',
+        default=[None],
+        help="of a sheet, pixels (default: the config's)",
+    )
     parser.add_argument('--steps', type=int, default=5, help='timed in a round (default: 5)')
     parser.add_argument(
         '--rounds', type=int, default=3, help='turns of each config (default: 3; 0 only counts)'
@@ -589,12 +600,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
     args = parser.parse_args()
-    for name, least in dict(batch_size=2, steps=1, rounds=0, threads=1, side=32).items():
-        value = getattr(args, name)
+    at_least = [('rounds', args.rounds, 0), ('steps', args.steps, 1), ('threads', args.threads, 1)]
+    at_least += [('batch-size', size, 2) for size in args.batch_size]
+    for name, value, least in at_least:
         if value is not None and value < least:
-            raise ValueError(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
-    if args.side and args.side % 32:
-        raise ValueError(f'--side must be a multiple of 32 pixels, got {args.side}')
+            raise ValueError(f'--{name} must be at least {least}, got {value}')
+    for side in args.side:
+        if side is not None and (side < 32 or side % 32):
+            raise ValueError(f'--side must be a multiple of 32 pixels, got {side}')
     return args
 
 
@@ -608,30 +621,40 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
     Returns:
         dict: Circumstances; per candidate its name, all rounds and their summary.
     """
-    images, listed = args.images or os.path.join(folder, 'images'), os.path.join(folder, 'list.txt')
+    images, listed = args.images or os.path.join(folder, 'images'), os.path.join(folder, 'list')
     candidates, costs, rounds = [], [], []
+    sizes = list(itertools.product(args.batch_size, args.side))
     for index, path in enumerate(args.config):
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(args.cfg_options or {})
-        side = prepare(cfg, args.batch_size, args.side, images, listed)
         name = Path(path).stem
-        if any(name == candidate.name for candidate in candidates):
+        if name in (Path(other).stem for other in args.config[:index]):
             name = f'{name}_{index + 1}'
-        if args.reference and index == 0:
-            if cfg.model.get('routed'):
-                raise ValueError(f'--reference needs a first config that is not routed, not {path}')
-            candidates.append(Candidate(f'{name}_reference', cfg, side, True))
-        candidates.append(Candidate(name, cfg, side, False))
+        for batch_size, side in sizes:
+            cfg = Config.fromfile(path)
+            cfg.merge_from_dict(args.cfg_options or {})
+            side = prepare(cfg, batch_size, side, images, f'{listed}.{batch_size}')
+            sized = name
+            if len(args.batch_size) > 1:
+                sized += f'_batch{batch_size}'
+            if len(args.side) > 1:
+                sized += f'_side{side}'
+            if args.reference and index == 0:
+                if cfg.model.get('routed'):
+                    raise ValueError(
+                        f'--reference needs a first config that is not routed, not {path}'
+                    )
+                candidates.append(Candidate(f'{sized}_reference', cfg, batch_size, side, True))
+            candidates.append(Candidate(sized, cfg, batch_size, side, False))
 
     if not args.images:
         os.mkdir(images)
         draw_photos(images)
-    list_images(images, args.steps * args.batch_size, listed)
-    for name, cfg, side, reference in candidates:
+    for batch_size in args.batch_size:
+        list_images(images, args.steps * batch_size, f'{listed}.{batch_size}')
+    for name, cfg, batch_size, side, reference in candidates:
         print(f'counting {name}', file=sys.stderr)
         with DefaultScope.overwrite_default_scope('mcl_mm'):
             DATASETS.build(cfg.train_dataloader.dataset)[0]  # fails now rather than in its turn
-        costs.append(multiply_adds(cfg.model, args.batch_size, side, reference))
+        costs.append(multiply_adds(cfg.model, batch_size, side, reference))
 
     if not args.rounds:
         rounds.append([dict(multiply_adds=step_cost / 1e9) for step_cost, _ in costs])
@@ -656,17 +679,17 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
             )
     cuda = torch.cuda.is_available()
     return dict(
-        schema=1,
+        schema=2,
         command=shlex.join(['python', *sys.argv]),
         device=torch.cuda.get_device_name() if cuda else 'cpu',
         cores=len(os.sched_getaffinity(0)),
         threads=args.threads or torch.get_num_threads(),
         torch=torch.__version__,
-        batch_size=args.batch_size,
         steps=args.steps,
         candidates=[
             dict(
                 name=candidate.name,
+                batch_size=candidate.batch_size,
                 side=candidate.side,
                 rounds=[turn[index] for turn in rounds],
                 **summary,
@@ -695,8 +718,10 @@ def main() -> None:
         print(json.dumps(report, indent=1))
         return
     print(
-        '{command}\n{device}, {cores} cores, {threads} threads, PyTorch {torch}; {batch_size} images a '
-        'step, {steps} steps a round; median (range) of the rounds\n'.format(**report)
+        '{command}\n{device}, {cores} cores, {threads} threads, PyTorch {torch}; {sizes} images a '
+        'step, {steps} steps a round; median (range) of the rounds\n'.format(
+            sizes=', '.join(map(str, args.batch_size)), **report
+        )
     )
     print(table([c['name'] for c in report['candidates']], report['candidates']))
 

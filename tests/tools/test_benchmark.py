@@ -56,7 +56,7 @@ def test_a_recipe_and_the_reference_take_turns(work):
     done = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    expected = dict(schema=1, batch_size=4, steps=2, threads=1, torch=torch.__version__)
+    expected = dict(schema=2, steps=2, threads=1, torch=torch.__version__)
     assert expected.items() <= report.items()
     names = [candidate['name'] for candidate in report['candidates']]
     assert names == ['mcl_r50_100e_fast_reference', 'mcl_r50_100e_fast']
@@ -64,7 +64,7 @@ def test_a_recipe_and_the_reference_take_turns(work):
     for candidate in report['candidates']:
         (values,) = candidate['rounds']
         assert set(values) == set(candidate['values']) == keys
-        assert candidate['side'] == 64
+        assert (candidate['batch_size'], candidate['side']) == (4, 64)
         shares = [values[f'{part}_share'] for part in benchmark.PARTS]
         assert sum(shares) == pytest.approx(1)
         assert min(shares) >= 0
@@ -105,6 +105,21 @@ def test_no_round_only_counts(work, monkeypatch, capsys):
         '- times the first',
     ]
     assert float(rows[2][1]) > float(rows[2][2]) > 0
+
+
+def test_a_recipe_takes_turns_at_several_sizes(work, monkeypatch, capsys):
+    """Each at its own size: of whole sheets only the side changes the cost of an image."""
+    call(monkeypatch, work / 'mcl_r50_100e_fast.py', '--rounds', 0, '--batch-size', 32, 64,
+         '--side', 64, 96, '--images', work / 'images', '--json')  # fmt: skip
+    candidates = json.loads(capsys.readouterr().out)['candidates']
+    sizes = [(32, 64), (32, 96), (64, 64), (64, 96)]
+    assert [(c['batch_size'], c['side']) for c in candidates] == sizes
+    assert [c['name'] for c in candidates] == [
+        f'mcl_r50_100e_fast_batch{batch}_side{side}' for batch, side in sizes
+    ]
+    costs = [c['rounds'][0]['multiply_adds'] for c in candidates]
+    assert costs[0] == pytest.approx(costs[2], rel=0.01)
+    assert costs[1] / costs[0] == pytest.approx(1.5**2, rel=0.05)
 
 
 def test_watching_a_step_leaves_it_as_it_is(small_step):
