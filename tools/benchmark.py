@@ -7,7 +7,7 @@
     python tools/benchmark.py CONFIG [CONFIG ...] --rounds 0         # count multiply-adds only, seconds
 
 Configs take turns (A B A B ...), --rounds times, each turn in a process of its own. Prints a median of the
-rounds and their range, and ratios to the first config, round by round. Of several batch sizes or sides each
+rounds and their range, and ratios to the first turn, round by round. Of several batch sizes or sides each
 config takes a turn with every one. On a GPU if there is one, else on the CPU with the settings of
 tools/allocator.sh; precision and memory format are the config's, as tools/train.py would take them.
 docs/performance.md explains the rows.
