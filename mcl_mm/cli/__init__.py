@@ -1,0 +1,58 @@
+"""The command ``mcl-mm``. Each module of this package is one command; it parses and prints, no more.
+
+A command's module has a docstring (its ``--help``), ``add_arguments(parser)`` and ``run(args)``.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+# name: one line for ``mcl-mm --help``; the module is the name with underscores.
+COMMANDS = {}
+
+
+def command_parser(
+    name: str, parser: Optional[argparse.ArgumentParser] = None
+) -> argparse.ArgumentParser:
+    """The parser of one command.
+
+    Args:
+        name (str): One of ``COMMANDS``.
+        parser (argparse.ArgumentParser, optional): To add the arguments to. Defaults to None, a new one.
+    """
+    module = importlib.import_module(f'{__name__}.{name.replace("-", "_")}')
+    parser = parser or argparse.ArgumentParser()
+    parser.description = module.__doc__
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(run=module.run)
+    module.add_arguments(parser)
+    return parser
+
+
+def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> None:
+    """Run a command, and end with its exit code.
+
+    Args:
+        name (str, optional): One of ``COMMANDS``. Defaults to None: the first argument names it.
+        argv (Sequence[str], optional): The arguments. Defaults to None, those of the process.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if name is None:
+        parser = argparse.ArgumentParser(
+            prog='mcl-mm',
+            description='Self-supervised pre-training of detectors.',
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog='commands:\n'
+            + '\n'.join(f'  {command:18}{text}' for command, text in COMMANDS.items()),
+        )
+        parser.add_argument('command', choices=COMMANDS, metavar='COMMAND')
+        name = parser.parse_args(argv[:1]).command
+        argv = argv[1:]
+    args = command_parser(name).parse_args(argv)
+    try:
+        code = args.run(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    sys.exit(code)
