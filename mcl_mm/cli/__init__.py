@@ -10,7 +10,23 @@ from collections.abc import Sequence
 from typing import Optional
 
 # name: one line for ``mcl-mm --help``; the module is the name with underscores.
-COMMANDS = {}
+COMMANDS = {
+    'quickstart': 'see it work: from a folder of images to a better detector, in minutes',
+    'configs': 'list the recipes that come with the package, or print one to edit',
+    'check-images': 'find images that cannot be used, before a run does',
+    'browse': 'draw what the network will see: the sheets of a montage',
+    'train': 'pre-train, or fine-tune a detector',
+    'plot': 'draw the curves of one or several runs',
+    'export': 'write the weights of a run for detectors and other libraries',
+    'doctor': 'tell what a detector would load from weights, and what in its config spoils them',
+    'adapt': 'write configs that pre-train and fine-tune a detector of your own',
+    'test': 'evaluate a detector or a supervised model, draw its detections',
+    'compare-transfer': 'fine-tune from several starts and compare: does pre-training help?',
+    'compare-pretrain': 'pre-train by several methods and compare what a detector makes of each',
+    'subsets': 'draw small subsets of labels from annotations in COCO format',
+    'convert': "turn the authors' checkpoints into files for this package",
+    'benchmark': 'time recipes in turns, and count what they compute',
+}
 
 
 def command_parser(
