@@ -1,0 +1,249 @@
+"""The quickstart: from a folder of images to a better detector."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Optional
+
+import cv2
+from mmengine.config import Config
+
+from mcl_mm.config import find_config
+from mcl_mm.datasets import UnlabelledImages
+from mcl_mm.evaluation.comparison import headline, plot, spread
+from mcl_mm.evaluation.montage_picture import draw_montages
+from mcl_mm.evaluation.run_log import images_per_second, read_scalars
+from mcl_mm.evaluation.runs import train, write_config
+from mcl_mm.transfer.export import export
+from mcl_mm.transfer.parts import PARTS
+
+from .page import Section, write_page
+from .pictures import draw_detections, draw_loss
+from .scenes import draw_data_set
+from .stages import Stages, watch
+
+# What a fine-tuning run starts from, and which parts of the export it takes.
+STARTS = {'random': (), 'pre-trained': PARTS}
+DRAW, PRETRAIN, EXPORT, FINETUNE, PAGE = (
+    'draw scenes',
+    'pre-train',
+    'export',
+    'fine-tune',
+    'write the page',
+)
+
+
+class Quickstart:
+    """One quickstart in a folder of its own. Called again, it takes what is finished.
+
+    Args:
+        out (Path): The folder.
+        images (Path, optional): A folder of images to pre-train on. Defaults to None: scenes are drawn,
+            and a detector is fine-tuned on them.
+        seeds (int): Fine-tuning runs from each start. Defaults to 1.
+
+    Raises:
+        OSError: There is no image, or ``out`` cannot be written.
+        ValueError: ``seeds`` is not positive; there is a single image.
+    """
+
+    def __init__(self, out: Path, images: Optional[Path] = None, seeds: int = 1) -> None:
+        if seeds < 1:
+            raise ValueError(f'--seeds must be at least 1, got {seeds}')
+        self.out, self.images, self.seeds = out, images, seeds
+        self.scenes, self.weights = out / 'scenes', out / 'export.pth'
+        if images is not None:
+            self.count_images(images)
+        out.mkdir(parents=True, exist_ok=True)
+        self.results = {}
+        titles = [PRETRAIN, EXPORT, PAGE] if images else [DRAW, PRETRAIN, EXPORT, FINETUNE, PAGE]
+        self.stages = Stages(titles)
+
+    def run(self) -> Path:
+        """Run all stages; returns the page."""
+        stage = self.stages.stage
+        if not self.images:
+            with stage(DRAW) as update:
+                self.draw_scenes(update)
+        with stage(PRETRAIN) as update:
+            run = self.pretrain(update)
+        with stage(EXPORT):
+            checkpoint = (run / 'last_checkpoint').read_text()
+            export(checkpoint, str(self.weights))
+        finetuned = {}
+        if not self.images:
+            with stage(FINETUNE) as update:
+                finetuned = self.finetune(update)
+        with stage(PAGE):
+            return self.write(run, finetuned)
+
+    def recipe(self, name: str) -> Config:
+        """A shipped recipe of the quickstart."""
+        return Config.fromfile(find_config(f'quickstart/{name}'))
+
+    def draw_scenes(self, update: Callable[[float], None]) -> None:
+        """Draw the data set, unless that is done."""
+        complete = self.scenes / 'complete'
+        if not complete.exists():
+            for share in draw_data_set(self.scenes):
+                update(share)
+            complete.touch()
+
+    def pretrain(self, update: Callable[[float], None]) -> Path:
+        """Pre-train on the images; returns the run's folder."""
+        folder = self.images or self.scenes / 'unlabelled'
+        cfg = self.recipe('pretrain')
+        loader = cfg.train_dataloader
+        loader.dataset.data_root = str(folder.resolve())
+        loader.batch_size = min(self.count_images(folder), loader.batch_size)
+        run = self.out / 'pretrain'
+        run.mkdir(exist_ok=True)
+        cfg.dump(run / 'config.py')
+        picture, _ = draw_montages({'pretrain': cfg})
+        cv2.imwrite(str(self.out / 'montage.png'), picture)
+        job = partial(train, run, 'images', 1, images_per_second)
+        self.watch([job], {run: cfg.train_cfg.max_iters}, update)
+        return run
+
+    def finetune(self, update: Callable[[float], None]) -> dict[str, list[Path]]:
+        """Fine-tune the detector from each start, one run a core; returns the runs' folders by start."""
+        cfg = self.recipe('finetune')
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.data_root = f'{self.scenes}/'
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            evaluator.ann_file = str(self.scenes / 'annotations/val.json')
+        labelled = len(list((self.scenes / 'train').iterdir()))
+        iterations = cfg.train_cfg.max_epochs * -(-labelled // cfg.train_dataloader.batch_size)
+        digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        jobs, runs = [], {start: [] for start in STARTS}
+        for seed in range(self.seeds):
+            for start, parts in STARTS.items():
+                run = self.out / f'finetune/{start}-{seed}'
+                write_config(cfg, parts, str(self.weights), seed, run / 'config.py')
+                jobs.append(partial(train, run, digest if parts else '', 1))
+                runs[start].append(run)
+        folders = [run for pair in zip(*runs.values()) for run in pair]
+        found = self.watch(jobs, dict.fromkeys(folders, iterations), update)
+        self.results = {start: found[index :: len(STARTS)] for index, start in enumerate(STARTS)}
+        return runs
+
+    def watch(
+        self, jobs: list[Callable], lengths: dict[Path, int], update: Callable[[float], None]
+    ) -> list:
+        """Run trainings side by side with an even share of the cores each.
+
+        Args:
+            jobs (list[Callable]): The trainings.
+            lengths (dict[Path, int]): Iterations of each by its folder.
+            update (Callable[[float], None]): Of the progress display.
+        """
+        cores = os.cpu_count() or 1
+        at_once = min(len(jobs), cores)
+        os.environ['OMP_NUM_THREADS'] = str(cores // at_once)
+
+        def share() -> float:
+            return sum(steps_done(run) / n for run, n in lengths.items()) / len(lengths)
+
+        return watch(jobs, share, update, at_once)
+
+    def write(self, run: Path, finetuned: dict[str, list[Path]]) -> Path:
+        """Draw the pictures and write the page."""
+        draw_loss(run, self.out / 'loss.png')
+        sections = []
+        if finetuned:
+            first = {start: runs[0] for start, runs in finetuned.items()}
+            draw_detections(self.scenes, first, self.out / 'detections.png')
+            plot(self.results, {}, self.out / 'comparison.png')
+            sections += self.comparison_sections()
+        sections += self.pretraining_sections()
+        page = self.out / 'index.html'
+        write_page(page, f'Quickstart: {self.images or "drawn scenes"}', sections)
+        return page
+
+    def table(self) -> list[list[str]]:
+        """The head and a row for each start: mean and deviation of the metrics; empty without a detector."""
+        if not self.results:
+            return []
+        metrics = headline(list(self.results['random'][0]))
+        rows = [['start', *(name.removeprefix('coco/') for name in metrics)]]
+        for start, found in self.results.items():
+            rows.append([start, *(spread([one[name] for one in found]) for name in metrics)])
+        return rows
+
+    def summary(self) -> str:
+        """The table and the minutes, for the terminal."""
+        total = sum(self.stages.minutes.values())
+        lines = [''.join(f'{cell:22}' for cell in row) for row in self.table()]
+        return '\n'.join([*lines, f'{total:.1f} minutes in all'])
+
+    def comparison_sections(self) -> list[Section]:
+        """What the detector gained."""
+        return [
+            Section(
+                'What pre-training gave',
+                'The same Mask R-CNN, fine-tuned on 80 labelled scenes and evaluated on 120 others, from '
+                f'random weights and from the pre-trained ones. {self.seeds} run(s) from each start.',
+                rows=self.table(),
+            ),
+            Section(
+                'What the detectors find',
+                'Scenes the detectors have not seen: the labels, and what each finds with a score above '
+                '0.3.',
+                picture=self.out / 'detections.png',
+            ),
+            Section('Average precision', 'A dot is one run.', picture=self.out / 'comparison.png'),
+        ]
+
+    def pretraining_sections(self) -> list[Section]:
+        """What the network saw and how it learnt."""
+        minutes = self.stages.minutes
+        return [
+            Section(
+                'What the network saw',
+                'Sheets of a montage. Each image appears once at full size and, in small copies, on the '
+                'sheets beside it. Frames of one colour and number belong to one image.',
+                picture=self.out / 'montage.png',
+            ),
+            Section(
+                'How it learnt',
+                'The loss of each level against that of guessing. Below 1, tiles find their own image.',
+                picture=self.out / 'loss.png',
+            ),
+            Section(
+                'Take the weights into a detector',
+                f'{self.weights} holds the backbone, the feature pyramid and the convolutions of the box '
+                'head. A detector takes them by these lines of its MMDetection config; mcl-mm doctor '
+                'says what it will use, and mcl-mm adapt writes the config for you.',
+                code="custom_imports = dict(imports=['mcl_mm'])\n"
+                "custom_hooks = [dict(type='mcl_mm.TransferHook')]\n"
+                f"load_from = '{self.weights}'",
+            ),
+            Section(
+                'Minutes',
+                f'On {os.cpu_count()} CPU cores. A stage that was finished by an earlier call took none.',
+                rows=[['stage', 'minutes'], *([name, f'{m:.1f}'] for name, m in minutes.items())],
+            ),
+        ]
+
+    @staticmethod
+    def count_images(folder: Path) -> int:
+        """How many images a folder holds.
+
+        Raises:
+            ValueError: One, which has no negatives to be told from.
+            OSError: None.
+        """
+        count = len(UnlabelledImages(data_root=str(folder)))
+        if count < 2:
+            raise ValueError(f'{folder} holds one image, which cannot be told from others: add more')
+        return count
+
+
+def steps_done(run: Path) -> int:
+    """The last training step that a run has logged."""
+    try:
+        return max(line['step'] for line in read_scalars(run) if 'loss' in line)
+    except (FileNotFoundError, ValueError):  # not begun
+        return 0
