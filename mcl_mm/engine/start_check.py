@@ -7,6 +7,7 @@ from typing import Optional
 
 from mmengine.dataset import InfiniteSampler, default_collate
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -145,6 +146,28 @@ def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> N
         runner.val_loop.dataloader.dataset, LabelledImages
     ):
         check_classes(runner.val_loop.dataloader.dataset, model, dataset.classes)
+        check_top_k(runner.val_loop.evaluator, model.head.num_classes, 'val_evaluator')
+
+
+def check_top_k(evaluator: Evaluator, num_classes: int, name: str) -> None:
+    """Refuse a metric that asks for more classes than there are, which fails after all images.
+
+    Args:
+        evaluator (Evaluator): Its metrics may have ``topk``, such as mmpretrain's ``Accuracy``.
+        num_classes (int): Of the model.
+        name (str): What a config calls the evaluator.
+
+    Raises:
+        ValueError: Says what to set.
+    """
+    for metric in evaluator.metrics:
+        wanted = getattr(metric, 'topk', ())
+        if max(wanted, default=0) > num_classes:
+            fits = tuple(k for k in wanted if k <= num_classes)
+            raise ValueError(
+                f'top-{max(wanted)} accuracy needs {max(wanted)} classes, the model has {num_classes}: set '
+                f'{name}.topk={fits or (1,)}'.replace(', ', ',')
+            )
 
 
 def check_classes(

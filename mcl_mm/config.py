@@ -1,0 +1,85 @@
+"""Small helpers on configs, and the recipes that come with the package."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
+from mmengine.utils import get_installed_path
+
+RECIPES = Path(__file__).parent / '.mim' / 'configs'
+# MMEngine opens `_base_ = 'mcl_mm::...'` of packages in this table. It has no function to enter one.
+MODULE2PACKAGE.setdefault('mcl_mm', 'mcl_mm')
+
+
+def type_name(config: dict) -> str:
+    """Name of the class that a part of a config is of, without scope; its type may be the class itself."""
+    kind = config.get('type') or ''
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]
+
+
+def recipes() -> Iterator[str]:
+    """Names of the recipes that come with the package, such as ``'quickstart/pretrain'``, sorted."""
+    for path in sorted(RECIPES.rglob('*.py')):
+        name = path.relative_to(RECIPES)
+        if '_base_' not in name.parts:
+            yield name.with_suffix('').as_posix()
+
+
+def find_config(name_or_path: str) -> str:
+    """The file of a config.
+
+    Args:
+        name_or_path (str): A path; the name of a recipe of this package, with or without its folder,
+            ``configs/`` and ``.py``; or one of another package, as
+            ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
+
+    Returns:
+        str: Its path.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: Several recipes have the name.
+    """
+    if os.path.isfile(name_or_path):
+        return name_or_path
+    if '::' in name_or_path:
+        return find_in_package(name_or_path)
+    wanted = name_or_path.removeprefix('configs/').removesuffix('.py')
+    names = list(recipes())
+    found = [name for name in names if wanted in (name, name.rpartition('/')[2])]
+    exact = [name for name in found if name == wanted]
+    if len(exact or found) == 1:
+        return str(RECIPES / f'{(exact or found)[0]}.py')
+    if found:
+        raise ValueError(
+            f'{name_or_path} may be any of {", ".join(found)}: give the folder as well'
+        )
+    near = difflib.get_close_matches(
+        wanted, [*names, *(name.rpartition('/')[2] for name in names)], 1
+    )
+    hint = f'Did you mean {near[0]}? ' if near else ''
+    raise FileNotFoundError(
+        f'no config at {name_or_path}, and no recipe of that name. {hint}`mcl-mm configs` lists the recipes'
+    )
+
+
+def find_in_package(name: str) -> str:
+    """The file of ``'package::folder/config.py'``.
+
+    Raises:
+        FileNotFoundError: There is none, or no such package.
+        ValueError: The name is not of this form.
+    """
+    try:
+        package, config = _get_package_and_cfg_path(name)
+    except AssertionError as error:  # a package that MMEngine's table lacks
+        raise ValueError(f'{name}: {error}') from None
+    try:
+        path = Path(get_installed_path(package), '.mim', 'configs', config)
+    except ImportError:
+        raise FileNotFoundError(f'{name}: {package} is not installed') from None
+    if not path.is_file():
+        raise FileNotFoundError(f'{package} has no config {config}')
+    return str(path)
