@@ -53,11 +53,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself; mmpretrain prints
-    from train import adapt_to_cpu
-
     import mcl_mm  # noqa: F401  (checks the environment and registers the components)
     from mcl_mm.datasets import UnlabelledImages
     from mcl_mm.datasets.montage import Montage
+    from mcl_mm.engine.cpu import adapt_to_cpu
     from mcl_mm.models import MCL, MontageModel
     from mcl_mm.registry import DATASETS, MODELS
 
@@ -429,7 +428,14 @@ def side_settings(pipeline: Any) -> Iterator[tuple[ConfigDict, str]]:
             yield from side_settings(part)
 
 
-def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, listed: str) -> int:
+def prepare(
+    cfg: Config,
+    batch_size: int,
+    side: Optional[int],
+    folder: str,
+    listed: str,
+    options: Optional[dict] = None,
+) -> int:
     """Make a config of pre-training one for two short epochs.
 
     Args:
@@ -438,6 +444,7 @@ def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, list
         side (int, optional): Of a sheet, in pixels; None leaves the config's.
         folder (str): Images.
         listed (str): File that lists the images of an epoch.
+        options (dict, optional): Settings of the command line. Defaults to None.
 
     Returns:
         int: The side of a sheet, in pixels.
@@ -469,7 +476,7 @@ def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, list
     cfg.default_hooks = dict(cfg.get('default_hooks') or {}, checkpoint=None)
     cfg.load_from, cfg.resume, cfg.log_level, cfg.launcher = None, False, 'ERROR', 'none'
     if not torch.cuda.is_available():
-        adapt_to_cpu(cfg)
+        adapt_to_cpu(cfg, options)
     return settings[0][0][settings[0][1]]
 
 
@@ -631,7 +638,9 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
         for batch_size, side in sizes:
             cfg = Config.fromfile(path)
             cfg.merge_from_dict(args.cfg_options or {})
-            side = prepare(cfg, batch_size, side, images, f'{listed}.{batch_size}')
+            side = prepare(
+                cfg, batch_size, side, images, f'{listed}.{batch_size}', args.cfg_options
+            )
             sized = name
             if len(args.batch_size) > 1:
                 sized += f'_batch{batch_size}'

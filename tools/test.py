@@ -16,11 +16,11 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from train import adapt_to_cpu
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
+from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.registry import VISUALIZERS
 from mcl_mm.transfer import check_whole, read_checkpoint
 
@@ -80,7 +80,7 @@ def main() -> None:
         if args.show_dir:
             draw_into(cfg, args.show_dir)
         if not torch.cuda.is_available():
-            adapt_to_cpu(cfg)
+            adapt_to_cpu(cfg, args.cfg_options)
         runner = Runner.from_cfg(cfg)
         checkpoint = read_checkpoint(args.checkpoint)
         try:
