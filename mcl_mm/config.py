@@ -2,8 +2,9 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
 from mmengine.utils import get_installed_path
@@ -13,9 +14,16 @@ RECIPES = Path(__file__).parent / '.mim' / 'configs'
 MODULE2PACKAGE.setdefault('mcl_mm', 'mcl_mm')
 
 
-def type_name(config: dict) -> str:
-    """Name of the class that a part of a config is of, without scope; its type may be the class itself."""
-    kind = config.get('type') or ''
+def type_name(part: Any) -> str:
+    """The class a config names, without its registry: ``'MCL'`` for ``dict(type='mcl_mm.MCL')``.
+
+    Args:
+        part (Any): A dict with ``type``, or a type itself; either way a string or a class.
+
+    Returns:
+        str: Empty for a dict without ``type``.
+    """
+    kind = (part.get('type') or '') if isinstance(part, Mapping) else part
     return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 

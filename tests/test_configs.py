@@ -10,7 +10,7 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_
 
-from conftest import ROOT, build_detector, draw_images, tiny_detector
+from conftest import ROOT, draw_images
 from mcl_mm.registry import MODELS
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py')) + [ROOT / 'configs/quickstart/pretrain.py']
@@ -257,50 +257,3 @@ def test_fast_recipe_augments_as_strongly_as_the_published_one(side):
     assert (ours.hue, ours.jitter_prob, ours.gray_prob) == (colours.hue, jitter.prob, gray.prob)
     assert (ours.blur_prob, tuple(ours.blur_sigma)) == (blur.prob, tuple(blur.magnitude_range))
     assert (ours.solarize_prob, ours.solarize_threshold) == (solarize['prob'], solarize['thr'])
-
-
-def test_without_a_gpu_the_fast_recipe_is_float32():
-    from train import adapt_to_cpu
-
-    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e_fast.py')
-    cfg.launcher = 'none'
-    adapt_to_cpu(cfg)
-    assert cfg.optim_wrapper.type == 'OptimWrapper'
-    assert not {'dtype', 'loss_scale'} & cfg.optim_wrapper.keys()
-    assert cfg.model.routed
-
-
-@pytest.mark.parametrize('width', [8, 16])
-def test_without_a_gpu_narrow_networks_are_not_channels_last(width):
-    """Some CPUs crash in the backward pass of a narrow shortcut."""
-    from train import adapt_to_cpu
-
-    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e_fast.py')
-    cfg.launcher = 'none'
-    cfg.model.backbone.update(depth=18, stem_channels=width, base_channels=width)
-    cfg.model.neck.pop('in_channels', None)
-    adapt_to_cpu(cfg)
-    assert cfg.model.channels_last == (width == 16)
-
-
-def test_without_a_gpu_processes_have_batch_norm_of_their_own(tmp_path):
-    """SyncBN refuses to run on the CPU."""
-    from train import adapt_to_cpu
-
-    cfg = tiny_detector('retinanet/retinanet_r50_fpn_1x_coco.py')
-    cfg.launcher = 'pytorch'
-    cfg.model.backbone.norm_cfg = dict(type='SyncBN', requires_grad=True)
-    cfg.model.neck.norm_cfg = dict(type='MMSyncBN', requires_grad=True)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
-    )
-    try:
-        adapt_to_cpu(cfg)
-        detector = build_detector(cfg.model).train()
-        maps = detector.extract_feat(torch.rand(2, 3, 64, 64))
-    finally:
-        torch.distributed.destroy_process_group()
-    assert all(m.isfinite().all() for m in maps)
-    assert cfg.sync_bn is None
-    assert cfg.model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
-    assert cfg.model.neck.norm_cfg == dict(type='BN', requires_grad=True)

@@ -80,7 +80,6 @@ CORES=$(nproc)
 stage 'pre-train' "$PROGRESS" env OMP_NUM_THREADS=$((CORES > 1 ? CORES - 1 : 1)) python tools/train.py "$OUT/pretrain.py" --work-dir "$OUT/pretrain"
 stage 'export' 'MiB|Error' python tools/export.py "$(cat "$OUT/pretrain/last_checkpoint")" "$OUT/export.pth"
 if [ -z "$IMAGES" ]; then
-    hide_gpu_unless_mmcv_uses_it
     stage 'fine-tune' '==|mAP|random |box_head |Error' python tools/compare_transfer.py \
         configs/quickstart/finetune.py "$OUT/export.pth" --work-dir "$OUT/finetune" \
         --starts random +box_head --seeds "$SEEDS"

@@ -44,4 +44,4 @@ def run(args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     if args.show_dir:
         draw_into(cfg, args.show_dir)
-    load_trained(cfg, args.checkpoint).test()
+    load_trained(cfg, args.checkpoint, args.cfg_options).test()

@@ -142,7 +142,7 @@ def list_candidates(plan: Plan, folder: str) -> Iterator[Candidate]:
             cfg = Config.fromfile(path)
             cfg.merge_from_dict(plan.options)
             listed = os.path.join(folder, f'list.{batch_size}')
-            side = prepare(cfg, batch_size, side, images, listed)
+            side = prepare(cfg, batch_size, side, images, listed, plan.options)
             sized = name
             if len(plan.batch_sizes) > 1:
                 sized += f'_batch{batch_size}'
@@ -216,7 +216,14 @@ def set_up_process(threads: Optional[int]) -> None:
         torch.set_num_threads(threads)
 
 
-def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, listed: str) -> int:
+def prepare(
+    cfg: Config,
+    batch_size: int,
+    side: Optional[int],
+    folder: str,
+    listed: str,
+    options: Optional[dict] = None,
+) -> int:
     """Make a config of pre-training one for two short epochs.
 
     Args:
@@ -225,6 +232,7 @@ def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, list
         side (int, optional): Of a sheet, in pixels; None leaves the config's.
         folder (str): Images.
         listed (str): File that lists the images of an epoch.
+        options (dict, optional): Settings of the command line. Defaults to None.
 
     Returns:
         int: The side of a sheet, in pixels.
@@ -256,7 +264,7 @@ def prepare(cfg: Config, batch_size: int, side: Optional[int], folder: str, list
     cfg.default_hooks = dict(cfg.get('default_hooks') or {}, checkpoint=None)
     cfg.load_from, cfg.resume, cfg.log_level, cfg.launcher = None, False, 'ERROR', 'none'
     if not torch.cuda.is_available():
-        adapt_to_cpu(cfg)
+        adapt_to_cpu(cfg, options)
     return settings[0][0][settings[0][1]]
 
 

@@ -1,25 +1,28 @@
 """A trained model, ready to be evaluated."""
 
+from typing import Optional
+
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.engine.start_check import check_top_k
+from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer import check_whole, read_checkpoint
 
 from .png_visualizer import PNGVisualizer, name_pictures
 
 
-def load_trained(cfg: Config, path: str) -> Runner:
+def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runner:
     """A run that will test, with all that would end it hours later found now.
 
     Args:
         cfg (Config): Changed in place.
         path (str): A checkpoint that training with this config has written.
+        options (dict, optional): Settings of the command line. Defaults to None.
 
     Raises:
         OSError: The images or the checkpoint cannot be read.
@@ -33,7 +36,7 @@ def load_trained(cfg: Config, path: str) -> Runner:
         )
     cfg.load_from = path
     if not torch.cuda.is_available():
-        adapt_to_cpu(cfg)
+        adapt_to_cpu(cfg, options)
     runner = Runner.from_cfg(cfg)
     checkpoint = read_checkpoint(path)
     try:
@@ -42,7 +45,7 @@ def load_trained(cfg: Config, path: str) -> Runner:
         raise ValueError(f'{path} has not been trained with {cfg.filename}: {error}') from error
     dataset = runner.test_loop.dataloader.dataset
     if isinstance(dataset, LabelledImages):
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         learnt = checkpoint['meta'].get('dataset_meta') or {}
         check_classes(dataset, model, learnt.get('classes'))
         check_top_k(runner.test_loop.evaluator, model.head.num_classes, 'test_evaluator')
