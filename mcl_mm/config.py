@@ -1,5 +1,6 @@
 """Small helpers on configs, and the recipes that come with the package."""
 
+import ast
 import difflib
 import os
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,35 @@ def recipes() -> Iterator[str]:
         name = path.relative_to(RECIPES)
         if '_base_' not in name.parts:
             yield name.with_suffix('').as_posix()
+
+
+def describe(recipe: str) -> str:
+    """The first line of a recipe's file: what it is for."""
+    with open(RECIPES / f'{recipe}.py', encoding='utf-8') as file:
+        return file.readline().lstrip('# ').strip()
+
+
+def portable_text(path: str) -> str:
+    """The text of a config, which means the same in any folder: its bases are absolute paths.
+
+    Args:
+        path (str): The config.
+    """
+    text = Path(path).read_bytes()
+    bases = [
+        node
+        for statement in ast.parse(text).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_'
+        for node in ast.walk(statement.value)
+        if isinstance(node, ast.Constant) and '::' not in node.value
+    ]
+    lines = text.splitlines(keepends=True)
+    for node in reversed(bases):  # in bytes, as Python counts columns
+        absolute = os.path.normpath(Path(path).resolve().parent / node.value)
+        line = lines[node.lineno - 1]
+        changed = line[: node.col_offset] + repr(absolute).encode() + line[node.end_col_offset :]
+        lines[node.lineno - 1] = changed
+    return b''.join(lines).decode()
 
 
 def find_config(name_or_path: str) -> str:

@@ -3,4 +3,4 @@
 from mcl_mm.cli import main
 
 if __name__ == '__main__':
-    main("test")
+    main('test')
