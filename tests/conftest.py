@@ -1,6 +1,7 @@
 """Small models and images that every test can use."""
 
 import copy
+import importlib.util
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-import mcl_mm  # noqa: F401
+from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,19 @@ TINY = dict(
     head=dict(type='mcl_mm.MultiLevelContrastiveHead', in_channels=8, hid_channels=16),
     data_preprocessor=dict(type='mcl_mm.MontageDataPreprocessor', mean=[127.0], std=[64.0]),
 )
+
+
+def call_tool(monkeypatch, tool: str, *arguments) -> None:
+    """Run a command in this process, in a fresh MMEngine scope; SystemExit unless it ends well."""
+    monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        if importlib.util.find_spec(f'mcl_mm.cli.{tool}') is None:
+            importlib.import_module(tool).main()
+            return
+        with pytest.raises(SystemExit) as end:
+            main(tool.replace('_', '-'))
+        if end.value.code:
+            raise end.value
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,7 @@
 import copy
 import math
 import re
-import sys
 from contextlib import nullcontext
-from importlib import import_module
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from conftest import ROOT, build_detector, draw_images
+from conftest import call_tool as call
 from mcl_mm.engine.start_check import check_learns, check_norms
 from mcl_mm.models.mcl import switch_off_dropout
 from mcl_mm.models.montage_model import NoPyramidError, stage_channels
@@ -115,11 +114,6 @@ model = dict(
 """
 LAYER_NORM = ('convnext-t', 'swin-t')
 ADDED = dict(neck=dict(type='GN', num_groups=4), head=dict(type='GN', num_groups=4))
-
-
-def call(monkeypatch, tool, *arguments):
-    monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
-    import_module(tool).main()
 
 
 @pytest.fixture(scope='module')

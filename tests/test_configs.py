@@ -10,7 +10,7 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_
 
-from conftest import ROOT, build_detector, draw_images, tiny_detector
+from conftest import ROOT, draw_images
 from mcl_mm.registry import MODELS
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py')) + [ROOT / 'configs/quickstart/pretrain.py']
@@ -257,6 +257,7 @@ def test_fast_recipe_augments_as_strongly_as_the_published_one(side):
     assert (ours.hue, ours.jitter_prob, ours.gray_prob) == (colours.hue, jitter.prob, gray.prob)
     assert (ours.blur_prob, tuple(ours.blur_sigma)) == (blur.prob, tuple(blur.magnitude_range))
     assert (ours.solarize_prob, ours.solarize_threshold) == (solarize['prob'], solarize['thr'])
+<<<<<<< HEAD
 
 
 def test_without_a_gpu_the_fast_recipe_is_float32():
@@ -304,3 +305,5 @@ def test_without_a_gpu_processes_have_batch_norm_of_their_own(tmp_path):
     assert cfg.sync_bn is None
     assert cfg.model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
     assert cfg.model.neck.norm_cfg == dict(type='BN', requires_grad=True)
+=======
+>>>>>>> E

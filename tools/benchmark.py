@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Measure pre-training recipes against each other: speed, cost, memory, and where a step spends its time.
 
     python tools/benchmark.py CONFIG [CONFIG ...]
@@ -724,7 +725,11 @@ def main() -> None:
         )
     )
     print(table([c['name'] for c in report['candidates']], report['candidates']))
+=======
+"""The command ``mcl-mm benchmark``, see ``--help``."""
+>>>>>>> E
 
+from mcl_mm.cli import main
 
 if __name__ == '__main__':
-    main()
+    main('benchmark')

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Draw what the network sees: one sheet of each level, for both sides, before normalisation.
 
     python tools/browse_montage.py CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
@@ -133,7 +134,11 @@ def main() -> None:
     if not cv2.imwrite(args.out, np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85]):
         sys.exit(f'OSError: cannot write {args.out}')
     print(f'{args.out}: montage of {len(q.sources[0])} images')
+=======
+"""The command ``mcl-mm browse``, see ``--help``."""
+>>>>>>> E
 
+from mcl_mm.cli import main
 
 if __name__ == '__main__':
-    main()
+    main('browse')

@@ -5,6 +5,5 @@ set -euo pipefail
 cd "$ROOT"
 ruff check .
 ruff format --check .
-hide_gpu_unless_mmcv_uses_it
 # Two files at a time; small tensors on few cores: more threads only wait for each other.
 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile "$@"

@@ -1,6 +1,9 @@
+from .atomic_backend import AtomicBackend
 from .bad_images_hook import BadImagesHook, TooManyBadImagesError
-from .checkpoint_hook import AtomicBackend, SafeCheckpointHook, find_intact_checkpoint
+from .checkpoint_hook import SafeCheckpointHook
+from .cpu import CPUAmpOptimWrapper
 from .exact_resume import ExactResumeHook, ResumableEpochLoop
+from .intact_checkpoint import find_intact_checkpoint
 from .lars import LARS
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .level_log_processor import LevelLogProcessor
@@ -15,6 +18,7 @@ __all__ = [
     'LARS',
     'AtomicBackend',
     'BadImagesHook',
+    'CPUAmpOptimWrapper',
     'ExactResumeHook',
     'LazyRuntimeInfoHook',
     'LevelLogProcessor',

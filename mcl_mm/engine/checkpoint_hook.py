@@ -1,77 +1,17 @@
-"""Checkpoints that are whole or not there, and a run that saves before it is stopped."""
+"""A run that saves before it is stopped, and whose checkpoints are whole or not there."""
 
-import contextlib
-import glob
-import logging
-import os
 import os.path as osp
-import re
-import zipfile
-import zlib
-from pathlib import Path
 from typing import Optional, Union
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
-from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mcl_mm.files import remove_unfinished, write_text
 from mcl_mm.registry import HOOKS
 
 from .exact_resume import ResumableEpochLoop
 from .stop_signal import EXIT_CODE, StopSignal
-
-
-@register_backend('mcl_mm.atomic', force=True)
-class AtomicBackend(LocalBackend):
-    """Local files that appear under their name when they are complete, on the disk and read back."""
-
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write a file.
-
-        Args:
-            obj (bytes): Its content.
-            filepath (str | Path): Its path.
-
-        Raises:
-            OSError: It could not be written. A file that was there before is as it was.
-        """
-        folder = osp.dirname(osp.abspath(filepath))
-        os.makedirs(folder, exist_ok=True)
-        temporary = f'{filepath}.tmp'
-        try:
-            with open(temporary, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-                if hasattr(os, 'posix_fadvise'):  # so that reading asks the disk, not the memory
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            check_same(temporary, obj)
-            os.replace(temporary, filepath)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
-            raise
-        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def put_text(self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8') -> None:
-        """Write a text file; see :meth:`put`."""
-        self.put(obj.encode(encoding), filepath)
-
-
-def check_same(path: str, content: bytes, chunk: int = 1 << 24) -> None:
-    """Raise OSError unless the file holds the content."""
-    content = memoryview(content)
-    with open(path, 'rb') as file:
-        for begin in range(0, len(content) + 1, chunk):
-            if file.read(chunk) != content[begin : begin + chunk]:
-                raise OSError(f'{path} reads back other than it was written')
 
 
 @HOOKS.register_module()
@@ -107,8 +47,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids = list(self.keep_ckpt_ids)
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # of a resumed run
         if local and is_main_process():
-            for unfinished in glob.glob(osp.join(glob.escape(self.out_dir), '*.pth.tmp')):
-                os.remove(unfinished)
+            remove_unfinished(self.out_dir)
         self.signal.listen()
 
     def stop(self, error: Exception) -> None:
@@ -202,9 +141,7 @@ class SafeCheckpointHook(CheckpointHook):
                 **self.args,
             )
             if is_main_process():
-                AtomicBackend().put_text(
-                    self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint')
-                )
+                write_text(osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
         except OSError as error:
             message = f'{self.last_ckpt} could not be written ({error})'
             self.last_ckpt = previous
@@ -228,53 +165,3 @@ class SafeCheckpointHook(CheckpointHook):
             )
             if is_main_process() and self.file_backend.isfile(old):
                 self.file_backend.remove(old)
-
-
-def find_intact_checkpoint(work_dir: str) -> Optional[str]:
-    """The newest checkpoint of a run that is not damaged; those that are get named in the log.
-
-    Args:
-        work_dir (str): Where the run's ``last_checkpoint`` is.
-
-    Returns:
-        str, optional: Its path; None if there is no checkpoint at all.
-
-    Raises:
-        ValueError: All are damaged.
-    """
-    newest = find_latest_checkpoint(work_dir)
-    folders = {work_dir, osp.dirname(newest or '') or work_dir}
-    found = [path for folder in folders for path in glob.glob(f'{glob.escape(folder)}/*.pth')]
-    candidates = sorted(filter(progress, found), key=progress, reverse=True)
-    if newest:  # what is beyond it was left by another run
-        last = progress(newest) or (0, 0)
-        candidates = [newest, *(c for c in candidates if progress(c) <= last and c != newest)]
-    for path in candidates:
-        reason = damage(path)
-        if reason is None:
-            return path
-        print_log(f'Skipping the checkpoint {path}: {reason}', 'current', logging.WARNING)
-    if candidates:
-        raise ValueError(
-            f'none of the {len(candidates)} checkpoint(s) in {work_dir} can be read, see above. To '
-            'start from the beginning, choose another --work-dir'
-        )
-    return None
-
-
-def progress(path: str) -> Optional[tuple[int, int]]:
-    """Epochs (or iterations) and iterations inside the epoch by a checkpoint's name, if it is one."""
-    match = re.fullmatch(r'(?:epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth', osp.basename(path))
-    return match and (int(match[1]), int(match[2] or 0))
-
-
-def damage(path: str) -> Optional[str]:
-    """What is wrong with a checkpoint file: None if all in it has the checksum it was saved with."""
-    if not osp.isfile(path):
-        return 'there is no such file'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        return f'it is truncated or damaged ({error})'
-    return f'its part {broken} is damaged' if broken else None

@@ -11,6 +11,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mcl_mm.datasets import SeededSampler, seed_generators
 from mcl_mm.registry import HOOKS, LOOPS
 
+from .runner_access import resumes
+
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
@@ -54,7 +56,7 @@ class ExactResumeHook(Hook):
         Raises:
             ValueError: See :func:`batches_done`.
         """
-        if runner._resume:
+        if resumes(runner):
             done = batches_done(runner, checkpoint['meta'])
             if done:
                 runner.train_loop.batches_done = done

@@ -3,11 +3,13 @@
 from typing import Optional
 
 import torch
-from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mcl_mm.registry import HOOKS
+
+from .runner_access import logger_hook
 
 
 @HOOKS.register_module()
@@ -27,7 +29,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
     def before_train(self, runner: Runner) -> None:
         """Find out when MMEngine logs, and keep its hands off the norm of the gradient."""
         super().before_train(runner)
-        self.logger = next((h for h in runner.hooks if isinstance(h, LoggerHook)), LoggerHook())
+        self.logger = logger_hook(runner)
         wrapper = runner.optim_wrapper
         if wrapper.clip_grad_kwargs:
             clip = wrapper.clip_func

@@ -7,13 +7,15 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS
+
+from .runner_access import logger_hook
 
 
 @HOOKS.register_module()
@@ -82,8 +84,8 @@ class MonitorHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Find out when MMEngine logs and what can be measured."""
-        self.logger = next((h for h in runner.hooks if isinstance(h, LoggerHook)), LoggerHook())
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.logger = logger_hook(runner)
+        model = unwrap(runner.model)
         self.head = getattr(model, 'head', None)
         if not hasattr(self.head, 'predictors'):  # another method: speed alone
             self.head = None

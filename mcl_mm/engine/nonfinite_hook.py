@@ -12,9 +12,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from torch.nn.utils import get_total_norm
 
+from mcl_mm.files import write_text
 from mcl_mm.registry import HOOKS
-
-from .checkpoint_hook import AtomicBackend
 
 
 @HOOKS.register_module()
@@ -148,9 +147,7 @@ class NonFiniteHook(Hook):
             gradients=self.bad_gradients,
         )
         # Each process has images of its own.
-        AtomicBackend().put_text(
-            json.dumps(report, indent=1), osp.join(folder, f'batch_{get_rank()}.json')
-        )
+        write_text(osp.join(folder, f'batch_{get_rank()}.json'), json.dumps(report, indent=1))
         self._restore_buffers(runner)
         self.bad_outputs = outputs
         runner.save_checkpoint(

@@ -6,15 +6,13 @@ from contextlib import contextmanager
 from typing import Optional
 
 import torch
-from mmcv.ops import SyncBatchNorm as MMSyncBN
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.random_state import same_random_state
 from mcl_mm.registry import HOOKS
 
@@ -69,7 +67,7 @@ class PreciseBNHook(Hook):
 
     def measure(self, runner: Runner) -> None:
         """Replace the running statistics of the runner's model."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         with same_random_state():
             loader = runner.build_dataloader(
                 dict(
@@ -116,9 +114,7 @@ def batch_sums(model: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
     sums = {
         layer: layer.running_mean.new_zeros(3, layer.num_features, dtype=torch.float64)
         for layer in model.modules()
-        if isinstance(layer, (_BatchNorm, MMSyncBN))
-        and layer.training
-        and layer.track_running_stats
+        if is_batch_norm(layer) and layer.training and layer.track_running_stats
     }
     momenta = [layer.momentum for layer in sums]
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.dataset import InfiniteSampler, default_collate
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
 
-from .checkpoint_hook import find_intact_checkpoint
 from .exact_resume import batches_done
+from .runner_access import resumes, start_file
 from .target_update_hook import TargetUpdateHook
 from .transfer_hook import TransferHook
 
@@ -36,19 +36,19 @@ def check_start(runner: Runner) -> None:
             outside needs code to be run; layers would not learn, or have lost their activation; a hook
             has nothing to do.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap(runner.model)
     check_norms(model)
     moves = any(isinstance(hook, TargetUpdateHook) for hook in runner.hooks)
     if moves and not hasattr(model, 'update_target'):
         raise ValueError(
             f'a {type(model).__name__} has no target that TargetUpdateHook could move: set custom_hooks=[]'
         )
-    if isinstance(model, MontageModel) and not (runner._load_from or runner._resume):
+    if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
     check_data(runner, model)
-    if runner._resume:
+    if resumes(runner):
         check_resume(runner, model)
-    elif runner._load_from:
+    elif start_file(runner):
         check_load_from(runner, model)
     for module in model.modules():  # parts that start from a file of their own
         init_cfg = getattr(module, 'init_cfg', None)
@@ -74,7 +74,7 @@ def check_learns(backbone: nn.Module) -> None:
         return
     backbone.train()
     for name, module in backbone.named_modules():
-        still = isinstance(module, _BatchNorm) and not module.training
+        still = is_batch_norm(module) and not module.training
         if still or (isinstance(module, nn.Conv2d) and not module.weight.requires_grad):
             fix = 'norm_eval=False' if still else 'frozen_stages=-1'
             raise ValueError(
@@ -145,6 +145,28 @@ def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> N
         runner.val_loop.dataloader.dataset, LabelledImages
     ):
         check_classes(runner.val_loop.dataloader.dataset, model, dataset.classes)
+        check_top_k(runner.val_loop.evaluator, model.head.num_classes, 'val_evaluator')
+
+
+def check_top_k(evaluator: Evaluator, num_classes: int, name: str) -> None:
+    """Refuse a metric that asks for more classes than there are, which fails after all images.
+
+    Args:
+        evaluator (Evaluator): Its metrics may have ``topk``, such as mmpretrain's ``Accuracy``.
+        num_classes (int): Of the model.
+        name (str): What a config calls the evaluator.
+
+    Raises:
+        ValueError: Says what to set.
+    """
+    for metric in evaluator.metrics:
+        wanted = getattr(metric, 'topk', ())
+        if max(wanted, default=0) > num_classes:
+            fits = ','.join(str(k) for k in wanted if k <= num_classes)
+            raise ValueError(
+                f'top-{max(wanted)} accuracy needs {max(wanted)} classes, the model has {num_classes}: set '
+                f'{name}.topk={fits}'
+            )
 
 
 def check_classes(
@@ -177,12 +199,8 @@ def check_classes(
 
 def check_resume(runner: Runner, model: nn.Module) -> None:
     """Refuse to resume from a file that is not a whole checkpoint of this model."""
-    if runner._load_from is None:
-        found = [find_intact_checkpoint(runner.work_dir) if is_main_process() else None]
-        broadcast_object_list(found)
-        runner._load_from = found[0]
-    path = runner._load_from
-    if path is None:  # nothing there yet: the run starts from the beginning
+    path = start_file(runner)
+    if '://' in path:  # fetched by MMEngine later
         return
     checkpoint = read_checkpoint(path)
     check_load(model, checkpoint['state_dict'])
@@ -197,7 +215,7 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
 
 def check_load_from(runner: Runner, model: nn.Module) -> None:
     """Say what of a file will be used, and refuse one that does not belong to the model."""
-    path = runner._load_from
+    path = start_file(runner)
     if '://' in path:  # fetched by MMEngine later
         return
     checkpoint = read_checkpoint(path)

@@ -4,10 +4,12 @@ from math import ceil, cos, pi
 from typing import Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS
+
+from .runner_access import accumulated
 
 
 @HOOKS.register_module()
@@ -37,11 +39,11 @@ class TargetUpdateHook(Hook):
         """Update the target if this iteration ended in an optimiser update."""
         if not runner.optim_wrapper.should_update():
             return
-        accumulated = runner.optim_wrapper._accumulative_counts
+        every = accumulated(runner.optim_wrapper)
         momentum = cosine_momentum(
-            self.base_momentum, runner.iter // accumulated, ceil(runner.max_iters / accumulated)
+            self.base_momentum, runner.iter // every, ceil(runner.max_iters / every)
         )
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         model.update_target(momentum)
         runner.message_hub.update_scalar('train/momentum', momentum)
 

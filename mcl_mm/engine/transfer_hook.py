@@ -11,6 +11,8 @@ from mcl_mm.registry import HOOKS
 from mcl_mm.transfer.doctor import diagnose
 from mcl_mm.transfer.fit import PARTS, carry, is_complete
 
+from .runner_access import resumes, start_file
+
 
 @HOOKS.register_module()
 class TransferHook(Hook):
@@ -41,7 +43,7 @@ class TransferHook(Hook):
         Raises:
             ValueError: Nothing, or less than expected, would load; on all processes.
         """
-        if runner._resume:
+        if resumes(runner):
             return
         state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
         plain = {name.removeprefix('module.'): value for name, value in state_dict.items()}
@@ -56,7 +58,7 @@ class TransferHook(Hook):
             runner.world_size,
         )
         level = logging.WARNING if diagnosis.traps or diagnosis.errors else logging.INFO
-        runner.logger.log(level, f'Weights of {runner._load_from}:\n{diagnosis.text()}')
+        runner.logger.log(level, f'Weights of {start_file(runner)}:\n{diagnosis.text()}')
         diagnosis.check()
         fitted = OrderedDict(carry(plain, runner.model, self.parts))
         fitted._metadata = getattr(state_dict, '_metadata', OrderedDict())  # versions of layers
@@ -64,7 +66,7 @@ class TransferHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Say so if there is nothing to transfer."""
-        if not runner._load_from and not runner._resume:
+        if not start_file(runner) and not resumes(runner):
             runner.logger.warning(
                 'No load_from: nothing is transferred and the detector starts as its config says.'
             )

@@ -11,7 +11,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import MessageHub
 
 from mcl_mm.engine import AtomicBackend, SafeCheckpointHook, find_intact_checkpoint
-from mcl_mm.engine.checkpoint_hook import damage, progress
+from mcl_mm.engine.intact_checkpoint import damage, progress
 
 
 class TinyRunner:

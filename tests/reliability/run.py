@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bad_files import UNUSABLE, USABLE
 from conftest import draw_images
+from mcl_mm.files import unfinished
 from tiny_runs import (
     CONTEXT,
     WORKERS,
@@ -106,13 +107,13 @@ def kill(bench: Bench, times: int) -> Iterator[None]:
             process = start(bench.config, work_dir, *workers())
             process.join(random.uniform(0.05, 1) * bench.seconds)
             if killed % 2:  # from now on as soon as a file is unfinished
-                while process.is_alive() and not list(work_dir.glob('*.tmp')):
+                while process.is_alive() and not unfinished(work_dir):
                     time.sleep(0.0005)
             if not process.is_alive():
                 break  # came to its end first
             process.kill()
             process.join()
-            bench.mid_save += bool(list(work_dir.glob('*.tmp')))
+            bench.mid_save += bool(unfinished(work_dir))
             killed, times = killed + 1, times - 1
         bench.finish(work_dir)
         yield from [None] * killed

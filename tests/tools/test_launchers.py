@@ -66,13 +66,11 @@ SCONTROL = """#!/bin/sh
 EXITS = """
 import os, sys
 import torch
-sys.path.insert(0, 'tools')
-import train
-from mmengine.config import Config
+from mcl_mm.engine.launchers import join_processes
 for _ in range(10):
     child = os.fork()
     if not child:
-        train.adapt_to_cpu(Config(dict(launcher='pytorch')))
+        join_processes('pytorch')
         for _ in range(200):
             torch.distributed.all_gather([torch.zeros(1)], torch.zeros(1), async_op=True)
         sys.exit()

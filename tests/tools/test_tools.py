@@ -6,16 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 
 from conftest import ROOT, draw_images
+from conftest import call_tool as call
 
 PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
 FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
@@ -28,13 +27,6 @@ SMALL = [
     'default_hooks.logger.interval=1',
     'log_level=ERROR',
 ]
-
-
-def call(monkeypatch, tool, *arguments):
-    """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope."""
-    monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        import_module(tool).main()
 
 
 def run(*command, **environment):

@@ -1,0 +1,89 @@
+"""Measure pre-training recipes against each other: speed, cost, memory, and where a step spends its time.
+
+    mcl-mm benchmark CONFIG [CONFIG ...]
+    mcl-mm benchmark mcl_r50_100e mcl_r50_100e_fast --reference
+    mcl-mm benchmark CONFIG [CONFIG ...] --images DIR --batch-size 64 --json > benchmark.json
+    mcl-mm benchmark CONFIG --batch-size 32 8 64              # one recipe at several sizes
+    mcl-mm benchmark CONFIG [CONFIG ...] --rounds 0           # count multiply-adds only, seconds
+
+Configs take turns (A B A B ...), --rounds times, each turn in a process of its own. Prints a median of the
+rounds and their range, and ratios to the first turn, round by round. Of several batch sizes or sides each
+config takes a turn with every one. On a GPU if there is one, else on the CPU with the settings of
+tools/allocator.sh; precision and memory format are the config's, as training would take them.
+docs/performance.md explains the rows.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import json
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        'config', nargs='+', help='config of a pre-training run, or name of a recipe'
+    )
+    parser.add_argument(
+        '--reference',
+        action='store_true',
+        help="before the configs, the first of them with the authors' step: it sends all sheets through "
+        'all levels of the target too, and reads one',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, nargs='+', default=[32], help='images a step (default: 32)'
+    )
+    parser.add_argument(
+        '--side',
+        type=int,
+        nargs='+',
+        default=[None],
+        help="of a sheet, pixels (default: the config's)",
+    )
+    parser.add_argument('--steps', type=int, default=5, help='timed in a round (default: 5)')
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='turns of each config (default: 3; 0 only counts)'
+    )
+    parser.add_argument('--threads', type=int, help="of the CPU (default: PyTorch's)")
+    parser.add_argument(
+        '--images', help='folder (default: JPEGs of 500 x 375, drawn by this command)'
+    )
+    parser.add_argument('--profile', metavar='OUT', help="folder for PyTorch's profile of a step")
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    from mcl_mm.evaluation.benchmark import Plan, benchmark
+    from mcl_mm.evaluation.benchmark_report import table
+
+    plan = Plan(
+        args.config,
+        args.cfg_options or {},
+        args.reference,
+        args.batch_size,
+        args.side,
+        args.steps,
+        args.rounds,
+        args.threads,
+        args.images,
+        args.profile,
+    )
+    try:
+        report = benchmark(plan)
+    except (RuntimeError, FloatingPointError, MemoryError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    if args.json:
+        print(json.dumps(report, indent=1))
+        return
+    print(
+        '{command}\n{device}, {cores} cores, {threads} threads, PyTorch {torch}; {sizes} images a '
+        'step, {steps} steps a round; median (range) of the rounds\n'.format(
+            sizes=', '.join(map(str, args.batch_size)), **report
+        )
+    )
+    print(table([c['name'] for c in report['candidates']], report['candidates']))

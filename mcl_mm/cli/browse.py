@@ -1,0 +1,46 @@
+"""Draw what the network sees: one sheet of each level, for both sides, before normalisation.
+
+    mcl-mm browse CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
+    mcl-mm browse CONFIG OTHER_CONFIG OUT.png         # the same images by both recipes
+
+Every tile has a frame whose colour, and where it fits a number, tells its source image.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        'config', nargs='+', help='config of a pre-training run, or name of a recipe'
+    )
+    parser.add_argument('out', help='picture to write, .png or .jpg')
+    parser.add_argument('--batch-size', type=int, help="images a montage (default: the config's)")
+    parser.add_argument('--seed', type=int, default=0, help='which images and tiles (default: 0)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and write."""
+    import cv2
+    from mmengine.config import Config
+
+    from mcl_mm.config import find_config
+    from mcl_mm.evaluation.montage_picture import draw_montages
+
+    if not cv2.haveImageWriter(args.out):
+        raise ValueError(f'{args.out} must end in .png or .jpg')
+    configs = {}
+    for path in map(find_config, args.config):
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict(args.cfg_options or {})
+        configs[Path(path).stem if Path(path).stem not in configs else path] = cfg
+    picture, count = draw_montages(configs, args.batch_size, args.seed)
+    if not cv2.imwrite(args.out, picture, [cv2.IMWRITE_JPEG_QUALITY, 85]):
+        raise OSError(f'cannot write {args.out}')
+    print(f'{args.out}: montage of {count} images')

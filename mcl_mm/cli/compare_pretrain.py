@@ -1,0 +1,78 @@
+"""Which pre-training helps a detector most, on the same images? Pre-train, export, fine-tune, compare.
+
+    mcl-mm compare-pretrain --methods CONFIG [CONFIG ...] --data DIR --detector CONFIG [--seeds 3]
+    mcl-mm compare-pretrain --methods my_mcl.py mocov2 byol --data my/images --detector my_detector.py
+    mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/mocov2 --data my/images \\
+        --detector retinanet_bccd --equal compute
+
+Methods are configs of pre-training: MCL's own, and those of other methods in configs/peers and
+configs/quickstart. The bare names mocov2, densecl, byol and supervised stand for that method on the network,
+the data and the schedule of the first config, which must be an MCL's. All have to see the same number of
+images; with --equal compute, the others train longer or shorter until they have spent the multiply-adds of
+the first. Each takes all that its export has into the detector (backbone, and MCL's pyramid and box-head
+convs); random weights are the baseline. Every run is an `mcl-mm train` of its own; when called again,
+finished runs are taken as they are. Prints a table and leaves comparison.json and comparison.png.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        '--methods', nargs='+', required=True, help='configs of pre-training, or names of methods'
+    )
+    parser.add_argument(
+        '--data', required=True, help='folder of images, for supervised ones a folder a class'
+    )
+    parser.add_argument('--detector', required=True, help="a detector's config")
+    parser.add_argument('--seeds', type=int, default=3, help='runs of each (default: 3)')
+    parser.add_argument(
+        '--equal',
+        choices=['images', 'compute'],
+        default='images',
+        help='what all get as much of as the first method (default: images)',
+    )
+    parser.add_argument(
+        '--length', type=float, default=1, help='of the runs, in those of the configs (default: 1)'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='folder of all runs (default: work_dirs/pretrain_DETECTOR_EQUAL)',
+    )
+    parser.add_argument('--gpus', type=int, default=1, help='processes of each run (default: 1)')
+    parser.add_argument(
+        '--detector-options', nargs='+', action=DictAction, help="settings of the detector's config"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare and print."""
+    from mmengine.config import Config
+
+    from mcl_mm.config import find_config
+    from mcl_mm.evaluation import compare_pretrain as comparison
+
+    if args.seeds < 1 or args.gpus < 1 or args.length <= 0:
+        raise ValueError('--seeds and --gpus must be at least 1, and --length positive')
+    path = find_config(args.detector)
+    out = args.work_dir or Path(f'work_dirs/pretrain_{Path(path).stem}_{args.equal}')
+    try:
+        detector = Config.fromfile(path)
+        detector.merge_from_dict(args.detector_options or {})
+        methods = comparison.prepare_all(args.methods, args.data, args.gpus)
+        comparison.check(methods, detector)
+        methods = comparison.stretch_all(methods, args.length, args.equal)
+        rows = comparison.compare_methods(methods, detector, args.seeds, out, args.gpus)
+    except Exception as error:  # configs are code, and raise anything
+        sys.exit(f'{type(error).__name__}: {error}')
+    print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')
+    print(comparison.table(rows))
+    print(f'\n{out / "comparison.json"}, {out / "comparison.png"}')

@@ -1,0 +1,66 @@
+"""Pre-train, or fine-tune a detector: runs an MMEngine config.
+
+    mcl-mm train CONFIG
+    mcl-mm train CONFIG --cfg-options train_dataloader.dataset.data_root=my/images
+    mcl-mm train CONFIG --resume
+
+SIGTERM, SIGUSR1 or Ctrl-C: a pre-training run saves a checkpoint after the current update and exits with
+code 75; started again with --resume it ends as if it had not been stopped. Exit code 1: an error.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import os
+import sys
+
+from mmengine.config import DictAction
+
+import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.engine import run as engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or without a path from the newest of the run',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: on a GPU, or bfloat16 on a CPU that has instructions for it',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch size, relative to the config's base_batch_size",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, as key=value; lists as key="[a,b]" without spaces',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = engine.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+    if args.amp:
+        engine.use_mixed_precision(cfg)
+    if args.auto_scale_lr:
+        engine.scale_learning_rate(cfg)
+    engine.adapt_to_machine(cfg, args.cfg_options)
+    runner = engine.start(cfg, args.resume)
+    try:
+        engine.train(runner)
+    except engine.RunError as error:
+        sys.exit(str(error))

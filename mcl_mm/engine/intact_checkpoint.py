@@ -1,0 +1,73 @@
+"""The newest checkpoint of a run that can be resumed."""
+
+import glob
+import logging
+import os.path as osp
+import re
+import zipfile
+import zlib
+from typing import Optional
+
+from mmengine.logging import print_log
+from mmengine.runner import find_latest_checkpoint
+
+from mcl_mm.transfer import read_checkpoint
+
+
+def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Optional[str]:
+    """The newest checkpoint of a run that can be resumed; those that cannot get named in the log.
+
+    Args:
+        work_dir (str): Where the run's ``last_checkpoint`` is.
+        out_dir (str, optional): ``out_dir`` of the run's CheckpointHook, which writes to a folder
+            of the work dir's name in it. Defaults to None, the work dir.
+
+    Returns:
+        str, optional: Its path; None if there is no checkpoint of a run. Weights alone are none.
+
+    Raises:
+        ValueError: There are, and all are damaged.
+    """
+    newest = find_latest_checkpoint(work_dir)
+    if newest and '://' in newest:  # fetched by MMEngine later
+        return newest
+    folders = {work_dir, osp.dirname(newest or '') or work_dir}
+    if out_dir:
+        folders.add(osp.join(out_dir, osp.basename(osp.abspath(work_dir))))
+    found = [path for folder in folders for path in glob.glob(f'{glob.escape(folder)}/*.pth')]
+    candidates = sorted(filter(progress, found), key=progress, reverse=True)
+    if newest:  # what is beyond it was left by another run
+        last = progress(newest) or (0, 0)
+        candidates = [newest, *(c for c in candidates if progress(c) <= last and c != newest)]
+    damaged = 0
+    for path in candidates:
+        reason = damage(path)
+        damaged += reason is not None
+        if reason is None and read_checkpoint(path)['resumable']:
+            return path
+        reason = reason or 'it holds weights and no state of a run'
+        print_log(f'Skipping the checkpoint {path}: {reason}', 'current', logging.WARNING)
+    if damaged:
+        raise ValueError(
+            f'none of the {len(candidates)} checkpoint(s) in {work_dir} can be read, see above. To '
+            'start from the beginning, choose another --work-dir'
+        )
+    return None
+
+
+def progress(path: str) -> Optional[tuple[int, int]]:
+    """Epochs (or iterations) and iterations inside the epoch by a checkpoint's name, if it is one."""
+    match = re.fullmatch(r'(?:epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth', osp.basename(path))
+    return match and (int(match[1]), int(match[2] or 0))
+
+
+def damage(path: str) -> Optional[str]:
+    """What is wrong with a checkpoint file: None if all in it has the checksum it was saved with."""
+    if not osp.isfile(path):
+        return 'there is no such file'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        return f'it is truncated or damaged ({error})'
+    return f'its part {broken} is damaged' if broken else None

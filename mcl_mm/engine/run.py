@@ -1,0 +1,130 @@
+"""A run of MMEngine's Runner, from a config and a command line to its end."""
+
+import os.path as osp
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mcl_mm.config import type_name
+
+from .bad_images_hook import TooManyBadImagesError
+from .cpu import adapt_to_cpu, replace_sync_bn
+from .launchers import check_launcher
+from .resume import choose_start
+from .start_check import check_start
+
+
+class RunError(Exception):
+    """A run has ended for a reason that one sentence tells."""
+
+
+def load_config(
+    path: str,
+    work_dir: Optional[str] = None,
+    options: Optional[Mapping[str, Any]] = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and apply the command line to it.
+
+    Args:
+        path (str): The config.
+        work_dir (str, optional): Where logs and checkpoints go. Defaults to None: the config's, or a
+            folder of its name in ``work_dirs``.
+        options (Mapping[str, Any], optional): Settings to override, as ``{'a.b': value}``. Defaults to
+            None.
+        launcher (str): Who has started the processes. Defaults to ``'none'``.
+
+    Raises:
+        OSError, ValueError: See the sentence.
+    """
+    check_launcher(launcher)
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(dict(options or {}))
+    cfg.launcher = launcher
+    name = osp.splitext(osp.basename(path))[0]
+    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    return cfg
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """What ``--amp`` means."""
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def scale_learning_rate(cfg: Config) -> None:
+    """What ``--auto-scale-lr`` means.
+
+    Raises:
+        ValueError: The config does not say for which batch its rate is.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ValueError(
+            f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {cfg.filename}'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def adapt_to_machine(cfg: Config, options: Optional[Mapping[str, Any]] = None) -> None:
+    """Replace what this machine, or a single process, has no use for.
+
+    Args:
+        cfg (Config): Changed in place.
+        options (Mapping[str, Any], optional): See :func:`load_config`.
+
+    Raises:
+        ValueError: The command line asks for what does not fit the config or the machine.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    if 'optim_wrapper.dtype' in (options or {}) and type_name(wrapper) == 'OptimWrapper':
+        raise ValueError('optim_wrapper.dtype is for mixed precision: add --amp')
+    if cfg.launcher == 'none':
+        replace_sync_bn(
+            cfg.get('model')
+        )  # MMCV's asks for other processes already when it is built
+    if not torch.cuda.is_available():
+        adapt_to_cpu(cfg, options)
+
+
+def start(cfg: Config, resume: Optional[str] = None) -> Runner:
+    """Build a run, and find out whether it would come to its end.
+
+    Args:
+        cfg (Config): The run.
+        resume (str, optional): See :func:`~mcl_mm.engine.resume.choose_start`. Defaults to None.
+
+    Raises:
+        OSError, ValueError: See the sentence.
+    """
+    if resume not in (None, 'auto') and not osp.isfile(resume):
+        raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
+    runner = Runner.from_cfg(cfg)
+    choose_start(runner, resume)
+    check_start(runner)
+    return runner
+
+
+def train(runner: Runner) -> None:
+    """Train to the end.
+
+    Raises:
+        RunError: The data, the disk or the numbers end the run.
+    """
+    try:
+        runner.train()
+    except (FloatingPointError, TooManyBadImagesError) as error:
+        raise RunError(f'{type(error).__name__}: {error}') from error
+    except OSError as error:  # the disk is full, the images have vanished
+        # Out of a data worker it comes with a traceback, of which the last line says what it was.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].rstrip('.')
+        raise RunError(f'{reason}. Go on from the last checkpoint with --resume') from error
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        raise RunError(
+            f'RuntimeError: {error} If the machine ran out of memory, lower '
+            'train_dataloader.num_workers. Go on from the last checkpoint with --resume.'
+        ) from error

@@ -1,0 +1,54 @@
+"""A trained model, ready to be evaluated."""
+
+from typing import Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mcl_mm.datasets import LabelledImages
+from mcl_mm.engine import check_classes
+from mcl_mm.engine.cpu import adapt_to_cpu
+from mcl_mm.engine.start_check import check_top_k
+from mcl_mm.models.modules import unwrap
+from mcl_mm.transfer import check_whole, read_checkpoint
+
+from .png_visualizer import PNGVisualizer, name_pictures
+
+
+def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runner:
+    """A run that will test, with all that would end it hours later found now.
+
+    Args:
+        cfg (Config): Changed in place.
+        path (str): A checkpoint that training with this config has written.
+        options (dict, optional): Settings of the command line. Defaults to None.
+
+    Raises:
+        OSError: The images or the checkpoint cannot be read.
+        ValueError: There is nothing to test; the checkpoint is not one of this model, or learnt other
+            classes; the metric asks for more classes than there are.
+    """
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(
+            f'{cfg.filename} has no test_dataloader. Pre-training without labels has nothing to '
+            'test: fine-tune a detector from its export and test that'
+        )
+    cfg.load_from = path
+    if not torch.cuda.is_available():
+        adapt_to_cpu(cfg, options)
+    runner = Runner.from_cfg(cfg)
+    checkpoint = read_checkpoint(path)
+    try:
+        check_whole(runner.model, checkpoint['state_dict'])
+    except ValueError as error:
+        raise ValueError(f'{path} has not been trained with {cfg.filename}: {error}') from error
+    dataset = runner.test_loop.dataloader.dataset
+    if isinstance(dataset, LabelledImages):
+        model = unwrap(runner.model)
+        learnt = checkpoint['meta'].get('dataset_meta') or {}
+        check_classes(dataset, model, learnt.get('classes'))
+        check_top_k(runner.test_loop.evaluator, model.head.num_classes, 'test_evaluator')
+    if isinstance(runner.visualizer, PNGVisualizer):
+        name_pictures(runner)
+    return runner
