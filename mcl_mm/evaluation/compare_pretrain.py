@@ -23,6 +23,7 @@ from .cost import multiply_adds, multiply_adds_of_peer, side_settings
 from .peers import PEERS, derive_peer
 from .run_log import images_per_second
 from .runs import (
+    announce,
     call,
     check_evaluates,
     check_room,
@@ -264,6 +265,7 @@ def pretrain(method: Method, seed: int, folder: Path, gpus: int) -> Optional[flo
     """
     work_dir = folder / 'pretrain'
     write_config(method.cfg, work_dir / 'config.py', seed)
+    announce(work_dir)
     rate = train(work_dir, '', gpus, images_per_second).get('images_per_second')
     checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
     out = folder / 'export.pth'
@@ -286,6 +288,7 @@ def finetune(detector: Config, seed: int, folder: Path, gpus: int) -> dict[str, 
     parts = PARTS if export.exists() else ()
     digest = hashlib.sha256(export.read_bytes()).hexdigest() if parts else ''
     write_config(start_from(detector, parts, str(export)), work_dir / 'config.py', seed)
+    announce(work_dir, digest)
     return train(work_dir, digest, gpus)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mcl_mm.transfer.fit import PARTS, carry
 from .charts import plt
 from .run_log import read_scalars
 from .runs import (
+    announce,
     check_evaluates,
     check_room,
     fill,
@@ -87,6 +89,30 @@ def compare_starts(
         OSError, ValueError: It would fail. Before the first run, as far as that can be told.
         RuntimeError: A run has failed.
     """
+    runs, digest = plan_runs(cfg, weights, starts, seeds, out)
+    found = []
+    for (start, seed), folder in runs.items():
+        print(f'== {start}, seed {seed}', flush=True)
+        announce(folder, digest)
+        found.append(train(folder, digest, gpus))
+    return conclude(cfg, weights, runs, found, out)
+
+
+def plan_runs(
+    cfg: Config, weights: str, starts: dict[str, tuple[str, ...]], seeds: int, out: Path
+) -> tuple[dict[tuple[str, int], Path], str]:
+    """Write the config of each run, and check what all of them will need.
+
+    Args:
+        cfg, weights, starts, seeds, out: As for :func:`compare_starts`.
+
+    Returns:
+        tuple[dict[tuple[str, int], Path], str]: The folders by start and seed, and what identifies the
+        weights.
+
+    Raises:
+        OSError, ValueError: A run would fail.
+    """
     check_evaluates(cfg)
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     runs = {
@@ -100,20 +126,36 @@ def compare_starts(
     left = [run for run, folder in runs.items() if not is_done(folder, digest)]
     sizes = [rehearse(runs[run] / 'config.py') for run in left if run[1] == left[0][1]]
     check_room(out, max(sizes, default=0) * len(left))
-    found = []
-    for (start, seed), folder in runs.items():
-        print(f'== {start}, seed {seed}', flush=True)
-        found.append(train(folder, digest, gpus))
-    results = {start: [] for start in starts}
-    curves = {start: [] for start in starts}
+    return runs, digest
+
+
+def conclude(
+    cfg: Config,
+    weights: str,
+    runs: dict[tuple[str, int], Path],
+    found: list[dict[str, float]],
+    out: Path,
+) -> dict[str, list[dict[str, float]]]:
+    """Write ``comparison.json`` and ``comparison.png`` of finished runs.
+
+    Args:
+        cfg, weights, out: As for :func:`compare_starts`.
+        runs (dict[tuple[str, int], Path]): Of :func:`plan_runs`.
+        found (list[dict[str, float]]): What each run's last evaluation found.
+
+    Returns:
+        dict[str, list[dict[str, float]]]: Metrics per start and seed.
+    """
+    results, losses = defaultdict(list), defaultdict(list)
     for ((start, _), folder), result in zip(runs.items(), fill(found, cfg)):
         results[start].append(result)
         lines = read_scalars(folder)
-        curves[start].append([(line['step'], line['loss']) for line in lines if 'loss' in line])
-    report = dict(config=cfg.filename, weights=weights, sha256=digest, results=results)
+        losses[start].append([(line['step'], line['loss']) for line in lines if 'loss' in line])
+    report = dict(config=cfg.filename, weights=weights, results=results)
+    report['sha256'] = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     (out / 'comparison.json').write_text(json.dumps(report, indent=1))
-    plot(results, curves, out / 'comparison.png')
-    return results
+    plot(results, losses, out / 'comparison.png')
+    return dict(results)
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:

@@ -23,6 +23,8 @@ from mcl_mm.transfer.adapt import SOURCES
 
 from .run_log import BACKEND, last_evaluation, read_scalars
 
+LOG = 'train.log'  # what a run prints, in its folder
+
 
 def is_file(source: object) -> bool:
     """Whether an ``init_cfg``, or an older ``pretrained``, reads weights from a file."""
@@ -135,6 +137,13 @@ def is_done(folder: Path, digest: str = '') -> bool:
     return result.exists() and json.loads(result.read_text())['digest'] == identify(folder, digest)
 
 
+def announce(folder: Path, digest: str = '') -> None:
+    """Print where the log of a run will be, or that the run is done."""
+    print(
+        '   finished earlier' if is_done(folder, digest) else f'   log: {folder / LOG}', flush=True
+    )
+
+
 def identify(folder: Path, digest: str) -> str:
     """What a result belongs to: a config and weights."""
     return hashlib.sha256(f'{(folder / "config.py").read_text()}{digest}'.encode()).hexdigest()
@@ -160,16 +169,14 @@ def train(
     """
     result = folder / 'result.json'
     if is_done(folder, digest):
-        print('   finished earlier', flush=True)
         return json.loads(result.read_text())['metrics']
     for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
         shutil.rmtree(earlier.parent)
-    log = folder / 'train.log'
+    log = folder / LOG
     command = ['-m', 'mcl_mm', 'train', str(folder / 'config.py'), '--work-dir', str(folder)]
     if gpus > 1:
         launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
         command = [*launcher, *command, '--launcher', 'pytorch']
-    print(f'   log: {log}', flush=True)
     with open(log, 'w') as out:
         code = call(*command, stdout=out, stderr=subprocess.STDOUT).returncode
     if code:

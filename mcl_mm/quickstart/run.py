@@ -1,6 +1,5 @@
 """The quickstart: from a folder of images to a better detector."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +11,10 @@ from mmengine.config import Config
 
 from mcl_mm.config import find_config
 from mcl_mm.datasets import UnlabelledImages
-from mcl_mm.evaluation.comparison import headline, plot, spread
+from mcl_mm.evaluation.compare_transfer import conclude, plan_runs
 from mcl_mm.evaluation.montage_picture import draw_montages
 from mcl_mm.evaluation.run_log import images_per_second, read_scalars
-from mcl_mm.evaluation.runs import train, write_config
+from mcl_mm.evaluation.runs import check_room, headline, spread, train, write_config
 from mcl_mm.transfer.export import export
 from mcl_mm.transfer.parts import PARTS
 
@@ -26,6 +25,7 @@ from .stages import Stages, watch
 
 # What a fine-tuning run starts from, and which parts of the export it takes.
 STARTS = {'random': (), 'pre-trained': PARTS}
+ROOM = 2**29  # bytes that a quickstart leaves
 DRAW, PRETRAIN, EXPORT, FINETUNE, PAGE = (
     'draw scenes',
     'pre-train',
@@ -56,7 +56,7 @@ class Quickstart:
         self.scenes, self.weights = out / 'scenes', out / 'export.pth'
         if images is not None:
             self.count_images(images)
-        out.mkdir(parents=True, exist_ok=True)
+        check_room(out, ROOM)
         self.results = {}
         titles = [PRETRAIN, EXPORT, PAGE] if images else [DRAW, PRETRAIN, EXPORT, FINETUNE, PAGE]
         self.stages = Stages(titles)
@@ -99,35 +99,27 @@ class Quickstart:
         loader.dataset.data_root = str(folder.resolve())
         loader.batch_size = min(self.count_images(folder), loader.batch_size)
         run = self.out / 'pretrain'
-        run.mkdir(exist_ok=True)
-        cfg.dump(run / 'config.py')
+        write_config(cfg, run / 'config.py', cfg.randomness.seed)
         picture, _ = draw_montages({'pretrain': cfg})
         cv2.imwrite(str(self.out / 'montage.png'), picture)
         job = partial(train, run, 'images', 1, images_per_second)
         self.watch([job], {run: cfg.train_cfg.max_iters}, update)
         return run
 
-    def finetune(self, update: Callable[[float], None]) -> dict[str, list[Path]]:
-        """Fine-tune the detector from each start, one run a core; returns the runs' folders by start."""
+    def finetune(self, update: Callable[[float], None]) -> dict[str, Path]:
+        """Fine-tune the detector from each start, one run a core; returns the first run of each."""
         cfg = self.recipe('finetune')
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
             loader.dataset.data_root = f'{self.scenes}/'
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             evaluator.ann_file = str(self.scenes / 'annotations/val.json')
+        runs, digest = plan_runs(cfg, str(self.weights), STARTS, self.seeds, self.out / 'finetune')
         labelled = len(list((self.scenes / 'train').iterdir()))
         iterations = cfg.train_cfg.max_epochs * -(-labelled // cfg.train_dataloader.batch_size)
-        digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-        jobs, runs = [], {start: [] for start in STARTS}
-        for seed in range(self.seeds):
-            for start, parts in STARTS.items():
-                run = self.out / f'finetune/{start}-{seed}'
-                write_config(cfg, parts, str(self.weights), seed, run / 'config.py')
-                jobs.append(partial(train, run, digest if parts else '', 1))
-                runs[start].append(run)
-        folders = [run for pair in zip(*runs.values()) for run in pair]
-        found = self.watch(jobs, dict.fromkeys(folders, iterations), update)
-        self.results = {start: found[index :: len(STARTS)] for index, start in enumerate(STARTS)}
-        return runs
+        jobs = [partial(train, run, digest, 1) for run in runs.values()]
+        found = self.watch(jobs, dict.fromkeys(runs.values(), iterations), update)
+        self.results = conclude(cfg, str(self.weights), runs, found, self.out / 'finetune')
+        return {start: run for (start, seed), run in runs.items() if seed == 0}
 
     def watch(
         self, jobs: list[Callable], lengths: dict[Path, int], update: Callable[[float], None]
@@ -148,14 +140,12 @@ class Quickstart:
 
         return watch(jobs, share, update, at_once)
 
-    def write(self, run: Path, finetuned: dict[str, list[Path]]) -> Path:
+    def write(self, run: Path, finetuned: dict[str, Path]) -> Path:
         """Draw the pictures and write the page."""
         draw_loss(run, self.out / 'loss.png')
         sections = []
         if finetuned:
-            first = {start: runs[0] for start, runs in finetuned.items()}
-            draw_detections(self.scenes, first, self.out / 'detections.png')
-            plot(self.results, {}, self.out / 'comparison.png')
+            draw_detections(self.scenes, finetuned, self.out / 'detections.png')
             sections += self.comparison_sections()
         sections += self.pretraining_sections()
         page = self.out / 'index.html'
@@ -193,7 +183,11 @@ class Quickstart:
                 '0.3.',
                 picture=self.out / 'detections.png',
             ),
-            Section('Average precision', 'A dot is one run.', picture=self.out / 'comparison.png'),
+            Section(
+                'Average precision',
+                'A dot is one run.',
+                picture=self.out / 'finetune/comparison.png',
+            ),
         ]
 
     def pretraining_sections(self) -> list[Section]:
@@ -237,7 +231,9 @@ class Quickstart:
         """
         count = len(UnlabelledImages(data_root=str(folder)))
         if count < 2:
-            raise ValueError(f'{folder} holds one image, which cannot be told from others: add more')
+            raise ValueError(
+                f'{folder} holds one image, which cannot be told from others: add more'
+            )
         return count
 
 

@@ -19,7 +19,12 @@ def test_the_page_needs_no_other_file_and_shows_text_as_it_is(tmp_path):
         'data:image/png;base64,' + base64.b64encode(b'pixels').decode()
     ]
     assert not re.findall(r'(?:href|link|script)', text)
-    for shown in ('<h2>A &lt;b&gt;</h2>', 'x &amp; y', '<td>&lt;cell&gt;</td>', '<pre>a &lt; b</pre>'):
+    for shown in (
+        '<h2>A &lt;b&gt;</h2>',
+        'x &amp; y',
+        '<td>&lt;cell&gt;</td>',
+        '<pre>a &lt; b</pre>',
+    ):
         assert shown in text
     assert text.count('<h2>') == 2
     assert 'Run of images/été' in text

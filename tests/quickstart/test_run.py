@@ -46,7 +46,9 @@ def test_every_stage_left_what_it_is_for(finished):
     assert list(finished.stages.minutes) == finished.stages.titles
     for start in ('random', 'pre-trained'):
         run = out / f'finetune/{start}-0'
-        assert json.loads((run / 'result.json').read_text())['metrics'] == finished.results[start][0]
+        assert (
+            json.loads((run / 'result.json').read_text())['metrics'] == finished.results[start][0]
+        )
         assert steps_done(run) == 1
         loads = re.search(r'load_from = (.*)', (run / 'config.py').read_text())[1]
         assert (loads == 'None') == (start == 'random')
