@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope
 
 from mcl_mm.config import RECIPES, find_config, type_name
 from mcl_mm.engine.cpu import adapt_to_cpu
+from mcl_mm.models.routing import check_joint
 from mcl_mm.registry import DATASETS
 
 from .benchmark_report import summarise
@@ -160,9 +161,10 @@ def as_the_authors(cfg: Config, path: str) -> Config:
     Raises:
         ValueError: Its step is not the published one.
     """
-    if type_name(cfg.model) != 'MCL' or cfg.model.get('routed'):
+    joint = check_joint(cfg.model.get('joint', 'all'), cfg.model.get('routed'))
+    if type_name(cfg.model) != 'MCL' or joint != 'all':
         raise ValueError(
-            f'--reference needs a first config that is an MCL and not routed, not {path}'
+            f"--reference needs a first config that is an MCL with joint='all', not {path}"
         )
     reference = Config(cfg.to_dict())
     reference.model.type = 'mcl_mm.AuthorsMCL'
