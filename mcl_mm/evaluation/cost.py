@@ -16,8 +16,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from mcl_mm.config import type_name
-from mcl_mm.models.montage import Montage
 from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
 
 

@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
-from tiny_datasets import draw_images
 
 from mcl_mm.quickstart import scenes
 from mcl_mm.quickstart.run import Quickstart, steps_done
 from mcl_mm.transfer import read_checkpoint
+from tiny_datasets import draw_images
 
 
 class TinyQuickstart(Quickstart):
