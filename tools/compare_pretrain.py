@@ -35,7 +35,7 @@ from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
 from mcl_mm.registry import DATASETS, MODELS
 from mcl_mm.transfer import check_load, to_mmdet
-from mcl_mm.transfer.fit import PARTS, carry
+from mcl_mm.transfer.detector.fit import PARTS, carry
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

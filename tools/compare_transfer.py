@@ -27,11 +27,11 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.config import type_name
 from mcl_mm.transfer import check_load, read_checkpoint
-from mcl_mm.transfer.adapt import SOURCES
-from mcl_mm.transfer.check import compare
-from mcl_mm.transfer.fit import PARTS, carry
-from mcl_mm.transfer.traps import type_name
+from mcl_mm.transfer.detector.fit import PARTS, carry
+from mcl_mm.transfer.detector.load_report import compare
+from mcl_mm.transfer.detector.sources import SOURCES
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

@@ -27,9 +27,9 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.config import type_name
 from mcl_mm.engine import TooManyBadImagesError, check_start
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer.traps import type_name
 
 SLURM_VARIABLES = dict(RANK='PROCID', LOCAL_RANK='LOCALID', WORLD_SIZE='NTASKS')
 

@@ -1,7 +1,6 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Optional
 
@@ -16,12 +15,13 @@ from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.models import MCL, MontageModel
-from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
+from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, read_checkpoint
+from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .checkpoint_hook import find_intact_checkpoint
 from .exact_resume import batches_done
 from .target_update_hook import TargetUpdateHook
-from .transfer_hook import TransferHook
+from .transfer_hook import StartFromExport, TransferHook
 
 
 def check_start(runner: Runner) -> None:
@@ -50,10 +50,9 @@ def check_start(runner: Runner) -> None:
         check_resume(runner, model)
     elif runner._load_from:
         check_load_from(runner, model)
-    for module in model.modules():  # parts that start from a file of their own
-        init_cfg = getattr(module, 'init_cfg', None)
-        if isinstance(init_cfg, dict) and os.path.isfile(init_cfg.get('checkpoint') or ''):
-            read_checkpoint(init_cfg['checkpoint'])
+    for source, report in check_sources(model):  # parts that start from a file of their own
+        where = f'model.{source.where}'.rstrip('.')
+        print_log(f'Weights of {source.path} in {where}:\n{report.table()}', 'current')
 
 
 def check_norms(model: nn.Module) -> None:
@@ -185,13 +184,12 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
     if path is None:  # nothing there yet: the run starts from the beginning
         return
     checkpoint = read_checkpoint(path)
-    check_load(model, checkpoint['state_dict'])
     if not checkpoint['resumable']:
         raise ValueError(
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
         )
-    check_whole(model, checkpoint['state_dict'])
+    check_whole(model, checkpoint['state_dict'], path)
     batches_done(runner, checkpoint['meta'])
 
 
@@ -202,7 +200,10 @@ def check_load_from(runner: Runner, model: nn.Module) -> None:
         return
     checkpoint = read_checkpoint(path)
     if isinstance(model, MontageModel) or not hasattr(model, 'backbone'):
-        report = check_load(model, checkpoint['state_dict'])
+        if isinstance(model, MontageModel) and is_export(checkpoint['state_dict']):
+            runner.register_hook(StartFromExport(), priority='VERY_HIGH')
+            checkpoint['state_dict'] = from_mmdet(checkpoint['state_dict'])
+        report = check_load(model, checkpoint['state_dict'], path)
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 
 from conftest import ROOT, draw_images
+from mcl_mm.cli import main
 
 PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
 FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
@@ -29,12 +30,18 @@ SMALL = [
     'log_level=ERROR',
 ]
 
+# Tools that are commands of the package.
+THIN = dict(export='export', doctor='doctor', adapt='adapt', convert_official='convert')
+
 
 def call(monkeypatch, tool, *arguments):
     """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope."""
     monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
     with DefaultScope.overwrite_default_scope('mmengine'):
-        import_module(tool).main()
+        if tool in THIN:
+            main(THIN[tool])
+        else:
+            import_module(tool).main()
 
 
 def run(*command, **environment):

@@ -178,7 +178,7 @@ def test_weights_of_another_network_point_to_pretraining(work, monkeypatch, tmp_
     (tmp_path / 'own.py').write_text(base % net)
     call(monkeypatch, 'adapt', 'own.py')
     from mcl_mm.transfer import to_mmdet
-    from mcl_mm.transfer.adapt import build
+    from mcl_mm.transfer.detector.settings import build
 
     model = build(Config.fromfile('own_pretrain.py').model, 'mcl_mm')
     torch.save(dict(state_dict=to_mmdet(model.state_dict())), 'own.pth')
