@@ -9,13 +9,14 @@ from mmengine.dist import all_gather_object, broadcast_object_list, is_main_proc
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, read_checkpoint
+from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .checkpoint_hook import find_intact_checkpoint
@@ -45,6 +46,7 @@ def check_start(runner: Runner) -> None:
         )
     if isinstance(model, MontageModel) and not (runner._load_from or runner._resume):
         check_learns(model.backbone)
+    check_classes_known(runner.cfg)
     check_data(runner, model)
     if runner._resume:
         check_resume(runner, model)
@@ -185,6 +187,8 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
         return
     checkpoint = read_checkpoint(path)
     if not checkpoint['resumable']:
+        # The advice below has to work: the same judge that load_from will meet.
+        check_load(model, own_names(model, checkpoint['state_dict']), path)
         raise ValueError(
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
@@ -193,17 +197,22 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
     batches_done(runner, checkpoint['meta'])
 
 
+def own_names(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under a model's names: a pre-training run continues an export as what it was."""
+    if isinstance(model, MontageModel) and is_export(weights):
+        return from_mmdet(weights)
+    return weights
+
+
 def check_load_from(runner: Runner, model: nn.Module) -> None:
     """Say what of a file will be used, and refuse one that does not belong to the model."""
     path = runner._load_from
-    if '://' in path:  # fetched by MMEngine later
-        return
     checkpoint = read_checkpoint(path)
     if isinstance(model, MontageModel) or not hasattr(model, 'backbone'):
-        if isinstance(model, MontageModel) and is_export(checkpoint['state_dict']):
-            runner.register_hook(StartFromExport(), priority='VERY_HIGH')
-            checkpoint['state_dict'] = from_mmdet(checkpoint['state_dict'])
-        report = check_load(model, checkpoint['state_dict'], path)
+        weights = own_names(model, checkpoint['state_dict'])
+        if weights is not checkpoint['state_dict']:
+            runner.register_hook(StartFromExport())
+        report = check_load(model, weights, path)
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)

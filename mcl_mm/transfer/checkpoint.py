@@ -59,7 +59,8 @@ def read_checkpoint(path: Path) -> dict:
     """Read a checkpoint, PyTorch's or safetensors, onto the CPU; nothing in it is executed.
 
     Args:
-        path (str | PathLike): The file.
+        path (str | PathLike): The file; also what MMEngine fetches, such as ``'https://...'`` and
+            ``'torchvision://resnet50'``.
 
     Returns:
         dict: ``state_dict`` (names to tensors, a leading ``module.`` removed), ``meta`` (dict, empty
@@ -70,7 +71,8 @@ def read_checkpoint(path: Path) -> dict:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
-    checkpoint = read_file(path)
+    remote = '://' in str(path)  # kept in PyTorch's cache, where the run that loads it looks first
+    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu') if remote else read_file(path)
     state_dict, passed_over = weights_in(checkpoint, path)
     if passed_over:
         print_log(
@@ -132,6 +134,7 @@ def read_file(path: Path, map_location: Any = 'cpu') -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
+    path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint at {os.path.abspath(path)}')
     if is_safetensors(path):

@@ -7,9 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-import timm
 import torch
-import torchvision
 from command_line import FINETUNE, PRETRAIN, call, run, succeed
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config

@@ -105,7 +105,8 @@ def diagnose(
     case = Case(cfg, model, set(state_dict), meta, parts or PARTS, report, processes)
     errors = [] if parts else list(misplaced(model, state_dict, fitted))
     hooked = compare(model, fitted) if parts is None else report
-    errors += refusals(model, fitted, hooked, checkpoint.get('path', 'FILE'))
+    # Of a file whose names all begin otherwise nothing is fitted: the judge sees what it has.
+    errors += refusals(model, fitted or state_dict, hooked, checkpoint.get('path', 'FILE'))
     if not errors and 'backbone' in case.parts and not case.loads('backbone.'):
         text = 'no weight of the backbone would load'
         errors = [Finding('no-backbone', text, 'take weights with names backbone.*')]

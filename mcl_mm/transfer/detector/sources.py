@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mcl_mm.config import type_name
-from mcl_mm.transfer.checkpoint import weights_in
+from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .child_config import Change
 from .finding import line_of
@@ -61,10 +60,9 @@ def sources_of(model: nn.Module) -> Iterator[Source]:
             if type_name(init_cfg) != 'Pretrained' or getattr(module, 'convert_weights', False):
                 continue
             path = init_cfg['checkpoint']
-            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-            weights, _ = weights_in(checkpoint, path)
-            meta = checkpoint.get('meta') or {}
-            yield Source(where, path, init_cfg.get('prefix'), weights, meta, by_name(module))
+            checkpoint = read_checkpoint(path)
+            content = checkpoint['state_dict'], checkpoint['meta']
+            yield Source(where, path, init_cfg.get('prefix'), *content, by_name(module))
 
 
 def by_name(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""One judge for every way in: what would load nothing, or too little, is refused with a line that loads it."""
+"""One judge for every way in: what would load nothing is refused, with a line that loads it."""
 
 import copy
 import re

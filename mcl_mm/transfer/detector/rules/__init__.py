@@ -6,7 +6,7 @@ subject (a new subject: a new file, listed below), put it into ``RULES`` there, 
 ``docs/doctor.md`` and a case in ``tests/transfer/detector/test_rules.py``.
 """
 
-from . import backbone, box_head, inputs, pyramid, schedule, second_source
+from . import backbone, box_head, data, inputs, pyramid, schedule, second_source
 from .case import Case, Finding
 
 RULES = (
@@ -15,6 +15,7 @@ RULES = (
     *pyramid.RULES,
     *box_head.RULES,
     *second_source.RULES,
+    *data.RULES,
     *schedule.RULES,
 )
 
