@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import os
+import runpy
 import socket
 import sys
 from pathlib import Path
@@ -51,16 +52,14 @@ TINY = dict(
 
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:
-    """Run a command in this process, in a fresh MMEngine scope; SystemExit unless it ends well."""
+    """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope; SystemExit unless it ends well."""
     monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
     with DefaultScope.overwrite_default_scope('mmengine'):
-        if importlib.util.find_spec(f'mcl_mm.cli.{tool}') is None:
-            importlib.import_module(tool).main()
-            return
-        with pytest.raises(SystemExit) as end:
-            main(tool.replace('_', '-'))
-        if end.value.code:
-            raise end.value
+        try:
+            runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 @pytest.fixture(autouse=True)

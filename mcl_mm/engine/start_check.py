@@ -1,7 +1,6 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Optional
 
@@ -10,18 +9,20 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.modules import is_batch_norm, unwrap
-from mcl_mm.transfer import check_load, check_whole, diagnose, read_checkpoint
+from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, read_checkpoint
+from mcl_mm.transfer.detector.rules.data import check_classes_known
+from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .exact_resume import batches_done
 from .runner_access import resumes, start_file
 from .target_update_hook import TargetUpdateHook
-from .transfer_hook import TransferHook
+from .transfer_hook import StartFromExport, TransferHook
 
 
 def check_start(runner: Runner) -> None:
@@ -45,15 +46,15 @@ def check_start(runner: Runner) -> None:
         )
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
+    check_classes_known(runner.cfg)
     check_data(runner, model)
     if resumes(runner):
         check_resume(runner, model)
     elif start_file(runner):
         check_load_from(runner, model)
-    for module in model.modules():  # parts that start from a file of their own
-        init_cfg = getattr(module, 'init_cfg', None)
-        if isinstance(init_cfg, dict) and os.path.isfile(init_cfg.get('checkpoint') or ''):
-            read_checkpoint(init_cfg['checkpoint'])
+    for source, report in check_sources(model):  # parts that start from a file of their own
+        where = f'model.{source.where}'.rstrip('.')
+        print_log(f'Weights of {source.path} in {where}:\n{report.table()}', 'current')
 
 
 def check_norms(model: nn.Module) -> None:
@@ -203,24 +204,33 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
     if '://' in path:  # fetched by MMEngine later
         return
     checkpoint = read_checkpoint(path)
-    check_load(model, checkpoint['state_dict'])
     if not checkpoint['resumable']:
+        # The advice below has to work: the same judge that load_from will meet.
+        check_load(model, own_names(model, checkpoint['state_dict']), path)
         raise ValueError(
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
         )
-    check_whole(model, checkpoint['state_dict'])
+    check_whole(model, checkpoint['state_dict'], path)
     batches_done(runner, checkpoint['meta'])
+
+
+def own_names(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under a model's names: a pre-training run continues an export as what it was."""
+    if isinstance(model, MontageModel) and is_export(weights):
+        return from_mmdet(weights)
+    return weights
 
 
 def check_load_from(runner: Runner, model: nn.Module) -> None:
     """Say what of a file will be used, and refuse one that does not belong to the model."""
     path = start_file(runner)
-    if '://' in path:  # fetched by MMEngine later
-        return
     checkpoint = read_checkpoint(path)
     if isinstance(model, MontageModel) or not hasattr(model, 'backbone'):
-        report = check_load(model, checkpoint['state_dict'])
+        weights = own_names(model, checkpoint['state_dict'])
+        if weights is not checkpoint['state_dict']:
+            runner.register_hook(StartFromExport())
+        report = check_load(model, weights, path)
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)

@@ -8,8 +8,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mcl_mm.registry import HOOKS
-from mcl_mm.transfer.doctor import diagnose
-from mcl_mm.transfer.fit import PARTS, carry, is_complete
+from mcl_mm.transfer.checkpoint import weights_in
+from mcl_mm.transfer.detector.doctor import diagnose
+from mcl_mm.transfer.detector.fit import PARTS, is_complete
+from mcl_mm.transfer.formats.mmdet import from_mmdet
 
 from .runner_access import resumes, start_file
 
@@ -46,13 +48,13 @@ class TransferHook(Hook):
         if resumes(runner):
             return
         state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-        plain = {name.removeprefix('module.'): value for name, value in state_dict.items()}
+        plain, _ = weights_in(checkpoint, runner._load_from)
         if is_complete(plain, runner.model):
             runner.logger.info('The file has every weight of the detector and is taken as it is.')
             return
         diagnosis = diagnose(
             runner.model,
-            dict(state_dict=plain, meta=checkpoint.get('meta')),
+            dict(state_dict=plain, meta=checkpoint.get('meta'), path=str(runner._load_from)),
             runner.cfg,
             self.parts,
             runner.world_size,
@@ -60,7 +62,7 @@ class TransferHook(Hook):
         level = logging.WARNING if diagnosis.traps or diagnosis.errors else logging.INFO
         runner.logger.log(level, f'Weights of {start_file(runner)}:\n{diagnosis.text()}')
         diagnosis.check()
-        fitted = OrderedDict(carry(plain, runner.model, self.parts))
+        fitted = OrderedDict(diagnosis.fitted)
         fitted._metadata = getattr(state_dict, '_metadata', OrderedDict())  # versions of layers
         checkpoint['state_dict'] = fitted
 
@@ -70,3 +72,17 @@ class TransferHook(Hook):
             runner.logger.warning(
                 'No load_from: nothing is transferred and the detector starts as its config says.'
             )
+
+
+class StartFromExport(Hook):
+    """Gives an export, which has a detector's names, those of the pre-training model it came from.
+
+    :func:`~mcl_mm.engine.check_start` adds it to a pre-training run whose ``load_from`` is an export.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace the names, before the model loads them."""
+        weights, _ = weights_in(checkpoint, runner._load_from)
+        checkpoint['state_dict'] = OrderedDict(from_mmdet(weights))

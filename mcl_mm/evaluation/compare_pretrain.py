@@ -16,7 +16,7 @@ from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
 from mcl_mm.registry import DATASETS, MODELS
 from mcl_mm.transfer import check_load, to_mmdet
-from mcl_mm.transfer.fit import PARTS, carry
+from mcl_mm.transfer.detector.fit import PARTS, carry
 
 from .charts import plt
 from .cost import multiply_adds, multiply_adds_of_peer, side_settings

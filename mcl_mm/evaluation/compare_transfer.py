@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mcl_mm.transfer import check_load, read_checkpoint
-from mcl_mm.transfer.check import compare
-from mcl_mm.transfer.fit import PARTS, carry
+from mcl_mm.transfer.detector.fit import PARTS, carry
+from mcl_mm.transfer.detector.load_report import compare
 
 from .charts import plt
 from .run_log import read_scalars

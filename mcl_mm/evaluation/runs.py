@@ -19,7 +19,7 @@ from mcl_mm.config import type_name
 from mcl_mm.engine.run import adapt_to_machine, load_config, start
 from mcl_mm.files import atomic_path
 from mcl_mm.models.modules import unwrap
-from mcl_mm.transfer.adapt import SOURCES
+from mcl_mm.transfer.detector.sources import SOURCES
 
 from .run_log import BACKEND, last_evaluation, read_scalars
 

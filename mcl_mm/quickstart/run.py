@@ -15,8 +15,8 @@ from mcl_mm.evaluation.compare_transfer import conclude, plan_runs
 from mcl_mm.evaluation.montage_picture import draw_montages
 from mcl_mm.evaluation.run_log import images_per_second, read_scalars
 from mcl_mm.evaluation.runs import check_room, headline, spread, train, write_config
+from mcl_mm.transfer.detector.fit import PARTS
 from mcl_mm.transfer.export import export
-from mcl_mm.transfer.parts import PARTS
 
 from .page import Section, write_page
 from .pictures import draw_detections, draw_loss

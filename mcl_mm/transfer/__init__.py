@@ -1,27 +1,33 @@
-from .check import LoadReport, check_load, check_whole, count_table
-from .checkpoint import read_checkpoint
-from .detectron2 import to_detectron2
-from .doctor import Diagnosis, diagnose
-from .fit import fit_to_detector
-from .mmdet import to_mmdet
-from .mmpretrain import to_mmpretrain
-from .rename import Renamed
-from .timm import to_timm
-from .torchvision import to_torchvision
+"""Weights in and out: files, other libraries' names (``formats``), detectors (``detector``).
 
-__all__ = [
-    'Diagnosis',
-    'LoadReport',
-    'Renamed',
-    'check_load',
-    'check_whole',
-    'count_table',
-    'diagnose',
-    'fit_to_detector',
-    'read_checkpoint',
-    'to_detectron2',
-    'to_mmdet',
-    'to_mmpretrain',
-    'to_timm',
-    'to_torchvision',
-]
+The names below are imported when they are asked for: ``import mcl_mm`` needs the reader of files alone.
+"""
+
+from importlib import import_module
+from typing import Any
+
+HOMES = {
+    'read_checkpoint': 'checkpoint',
+    'to_detectron2': 'formats.detectron2',
+    'to_mmdet': 'formats.mmdet',
+    'to_mmpretrain': 'formats.mmpretrain',
+    'Renamed': 'formats.rename',
+    'to_timm': 'formats.timm',
+    'to_torchvision': 'formats.torchvision',
+    'Diagnosis': 'detector.doctor',
+    'diagnose': 'detector.doctor',
+    'fit_to_detector': 'detector.fit',
+    'check_load': 'detector.judge',
+    'check_sources': 'detector.judge',
+    'check_whole': 'detector.judge',
+    'LoadReport': 'detector.load_report',
+    'count_table': 'parts',
+}
+
+__all__ = sorted(HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{HOMES[name]}'), name)

@@ -6,6 +6,7 @@ safetensors and refuse code.
 """
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -17,10 +18,11 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 from mmengine import dist
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 try:
     from numpy._core import multiarray
@@ -57,31 +59,63 @@ def read_checkpoint(path: Path) -> dict:
     """Read a checkpoint, PyTorch's or safetensors, onto the CPU; nothing in it is executed.
 
     Args:
-        path (str | PathLike): The file.
+        path (str | PathLike): The file; also what MMEngine fetches, such as ``'https://...'`` and
+            ``'torchvision://resnet50'``.
 
     Returns:
         dict: ``state_dict`` (names to tensors, a leading ``module.`` removed), ``meta`` (dict, empty
-        if the file has none) and ``resumable`` (bool: whether a Runner can go on from it).
+        if the file has none), ``resumable`` (bool: whether a Runner can go on from it) and ``path``
+        (str). Single entries of the state_dict that are no tensors are passed over, by name.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
-    checkpoint = read_file(path)
+    remote = '://' in str(path)  # kept in PyTorch's cache, where the run that loads it looks first
+    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu') if remote else read_file(path)
+    state_dict, passed_over = weights_in(checkpoint, path)
+    if passed_over:
+        print_log(
+            f'{path} holds more than weights, passed over: {", ".join(passed_over[:5])}'
+            + f' and {len(passed_over) - 5} more' * (len(passed_over) > 5),
+            'current',
+            logging.WARNING,
+        )
+    meta = checkpoint.get('meta')
+    meta = dict(meta) if isinstance(meta, dict) else {}
+    return dict(
+        state_dict=state_dict,
+        meta=meta,
+        resumable='message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta),
+        path=str(path),
+    )
+
+
+def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in what a file holds.
+
+    Args:
+        checkpoint (Any): Read from the file.
+        path (str | PathLike): The file, for the message.
+
+    Returns:
+        tuple[dict[str, Tensor], list[str]]: The weights, a leading ``module.`` removed from their names;
+        names of single entries among them that are no tensors.
+
+    Raises:
+        ValueError: There are no weights, or other things are more than they.
+    """
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not weights')
     state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-    meta = checkpoint.get('meta') or {}
-    if not isinstance(state_dict, dict) or not all(map(torch.is_tensor, state_dict.values())):
+    entries = state_dict if isinstance(state_dict, dict) else {}
+    weights = {str(k).removeprefix('module.'): v for k, v in entries.items() if torch.is_tensor(v)}
+    if 2 * len(weights) <= len(entries) or not weights:
         raise ValueError(
             f'{path} holds no state_dict, a mapping from names to tensors, but '
             f'{", ".join(map(str, checkpoint))}'
         )
-    return dict(
-        state_dict={key.removeprefix('module.'): value for key, value in state_dict.items()},
-        meta=dict(meta),
-        resumable='message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta),
-    )
+    return weights, [str(k) for k, v in entries.items() if not torch.is_tensor(v)]
 
 
 def read_file(path: Path, map_location: Any = 'cpu') -> Any:
@@ -100,6 +134,7 @@ def read_file(path: Path, map_location: Any = 'cpu') -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
+    path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint at {os.path.abspath(path)}')
     if is_safetensors(path):

@@ -15,7 +15,7 @@ from mmpretrain.engine.optimizers import LARS
 
 from mcl_mm.engine import cosine_momentum
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer.official import convert_official, rename_official
+from mcl_mm.transfer.formats.official import convert_official, rename_official
 
 REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'reference.json').read_text())
 

@@ -18,7 +18,7 @@ from mmpretrain.structures import DataSample
 from conftest import ROOT, build_detector, draw_images, tiny_detector
 from mcl_mm.models import MultiLevelClassificationHead
 from mcl_mm.transfer import check_load, to_mmdet
-from mcl_mm.transfer.fit import carry
+from mcl_mm.transfer.detector.fit import carry
 from tiny_runs import TIMEOUT, check_same_run, fault, launch, run
 
 RECIPE = ROOT / 'configs/mcl_r50_100e_supervised.py'

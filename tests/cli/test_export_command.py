@@ -7,20 +7,20 @@ import sys
 
 import numpy as np
 import pytest
-import timm
 import torch
-import torchvision
+from command_line import FINETUNE, PRETRAIN, call, run, succeed
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_tools import FINETUNE, PRETRAIN, call, run
 
 from conftest import ROOT
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer import read_checkpoint
+from mcl_mm.transfer import check_load, read_checkpoint
+from mcl_mm.transfer.detector.settings import build
+from mcl_mm.transfer.export import FORMATS
 
 META = {
     'source': 'iter_7.pth',
@@ -48,16 +48,8 @@ def folder(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp('export')
     meta = dict(cfg=Config.fromfile(PRETRAIN).pretty_text, epoch=2, iter=7)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'iter_7.pth')
-    with pytest.MonkeyPatch.context() as patch:
-        for name, suffix in dict(
-            mmdet='pth',
-            mmpretrain='pth',
-            torchvision='pth',
-            timm='pth',
-            detectron2='pkl',
-            safetensors='safetensors',
-        ).items():
-            call(patch, 'export', folder / 'iter_7.pth', folder / f'{name}.{suffix}', '--to', name)
+    for name, kind in FORMATS.items():
+        succeed('export', folder / 'iter_7.pth', folder / f'{name}{kind.suffix}', '--to', name)
     return folder
 
 
@@ -72,8 +64,8 @@ def test_every_file_says_what_its_weights_are(folder):
         assert 'MCLNeck' in meta['config']
 
 
-def test_the_default_is_mmdet(folder, monkeypatch, tmp_path):
-    call(monkeypatch, 'export', folder / 'iter_7.pth', tmp_path / 'a.pth')
+def test_the_default_is_mmdet(folder, tmp_path):
+    succeed('export', folder / 'iter_7.pth', tmp_path / 'a.pth')
     ours, theirs = (read_checkpoint(path) for path in (tmp_path / 'a.pth', folder / 'mmdet.pth'))
     assert ours['meta'] == theirs['meta']
     torch.testing.assert_close(ours['state_dict'], theirs['state_dict'], rtol=0, atol=0)
@@ -133,9 +125,9 @@ def test_detectron2_file(folder, model):
     ('name', 'file'),
     [('torchvision', 'a.pth'), ('timm', 'a.pth'), ('safetensors', 'a.safetensors')],
 )
-def test_an_export_is_exported_again(folder, monkeypatch, tmp_path, name, file):
+def test_an_export_is_exported_again(folder, tmp_path, name, file):
     """The small file is enough: nobody has to keep the checkpoint for another format."""
-    call(monkeypatch, 'export', folder / 'safetensors.safetensors', tmp_path / file, '--to', name)
+    succeed('export', folder / 'safetensors.safetensors', tmp_path / file, '--to', name)
     ours = read_checkpoint(tmp_path / file)
     theirs = read_checkpoint(folder / f'{name}{(tmp_path / file).suffix}')
     torch.testing.assert_close(ours['state_dict'], theirs['state_dict'], rtol=0, atol=0)
@@ -143,9 +135,9 @@ def test_an_export_is_exported_again(folder, monkeypatch, tmp_path, name, file):
 
 
 @pytest.mark.parametrize('name', ['mmdet', 'timm', 'detectron2'])
-def test_every_tensor_is_accounted_for(folder, model, monkeypatch, capsys, tmp_path, name):
+def test_every_tensor_is_accounted_for(folder, model, capsys, tmp_path, name):
     out = tmp_path / ('a.pkl' if name == 'detectron2' else 'a.pth')
-    call(monkeypatch, 'export', folder / 'iter_7.pth', out, '--to', name)
+    succeed('export', folder / 'iter_7.pth', out, '--to', name)
     printed = capsys.readouterr().out
     rows = re.findall(r'^(\S+) +(\d+) +(\d+)$', printed, re.MULTILINE)
     written, left = (sum(int(row[column]) for row in rows) for column in (1, 2))
@@ -163,9 +155,9 @@ def test_every_tensor_is_accounted_for(folder, model, monkeypatch, capsys, tmp_p
     assert 'input: RGB, mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]' in printed
 
 
-def test_checkpoint_without_a_config(folder, model, monkeypatch, capsys, tmp_path):
+def test_checkpoint_without_a_config(folder, model, capsys, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'bare.pth')
-    call(monkeypatch, 'export', tmp_path / 'bare.pth', tmp_path / 'a.pth')
+    succeed('export', tmp_path / 'bare.pth', tmp_path / 'a.pth')
     assert 'input: unknown, the checkpoint does not say' in capsys.readouterr().out
     meta = read_checkpoint(tmp_path / 'a.pth')['meta']
     assert meta['input'] is None
@@ -181,30 +173,28 @@ def test_checkpoint_without_a_config(folder, model, monkeypatch, capsys, tmp_pat
         ('iter_7.pth/a.pth', 'mmdet', '(NotADirectory|FileExists)Error'),
     ],
 )
-def test_bad_output(folder, monkeypatch, out, name, message):
+def test_bad_output(folder, out, name, message):
     before = set(folder.rglob('*'))
-    with pytest.raises(SystemExit) as error:
-        call(monkeypatch, 'export', folder / 'iter_7.pth', folder / out, '--to', name)
-    assert re.match(message, str(error.value.code))
+    error = call('export', folder / 'iter_7.pth', folder / out, '--to', name)
+    assert re.match(message, str(error))
     assert set(folder.rglob('*')) == before
 
 
-def test_the_checkpoint_is_not_overwritten(folder, monkeypatch):
+def test_the_checkpoint_is_not_overwritten(folder):
     before = (folder / 'iter_7.pth').read_bytes()
-    with pytest.raises(SystemExit, match='ValueError: .* is the checkpoint itself'):
-        call(
-            monkeypatch, 'export', folder / 'iter_7.pth', folder / '..' / folder.name / 'iter_7.pth'
-        )
+    other_name = folder / '..' / folder.name / 'iter_7.pth'
+    error = call('export', folder / 'iter_7.pth', other_name)
+    assert re.match('ValueError: .* is the checkpoint itself', str(error))
     assert (folder / 'iter_7.pth').read_bytes() == before
 
 
-def test_bfloat16_for_detectron2(folder, monkeypatch, tmp_path):
+def test_bfloat16_for_detectron2(folder, tmp_path):
     export = torch.load(folder / 'mmdet.pth', weights_only=False)
     weights = {
         k: v.bfloat16() if v.is_floating_point() else v for k, v in export['state_dict'].items()
     }
     torch.save(dict(export, state_dict=weights), tmp_path / 'in.pth')
-    call(monkeypatch, 'export', tmp_path / 'in.pth', tmp_path / 'out.pkl', '--to', 'detectron2')
+    succeed('export', tmp_path / 'in.pth', tmp_path / 'out.pkl', '--to', 'detectron2')
     written = pickle.loads((tmp_path / 'out.pkl').read_bytes())['model'][
         'backbone.fpn_output4.weight'
     ]
@@ -222,39 +212,94 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(folder, tmp_path):
     assert (tmp_path / 'a.pth').read_text() == 'old'
 
 
-def test_official_weights_from_safetensors(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ('out', 'message'),
+    [
+        ('ours.safetensors', r'let its name end in \.pth'),
+        ('official.safetensors', r'let its name end in \.pth'),
+        ('official.pth', 'is the checkpoint itself'),
+    ],
+)
+def test_convert_refuses_names_that_would_do_harm(tmp_path, out, message):
+    weights = {'backbone.conv1.weight': torch.ones(1)}
+    torch.save(weights, tmp_path / 'official.pth')
+    before = (tmp_path / 'official.pth').read_bytes()
+    error = call('convert_official', tmp_path / 'official.pth', tmp_path / out)
+    assert re.match(f'ValueError: .*{message}', str(error)), error
+    assert [path.name for path in tmp_path.iterdir()] == ['official.pth']
+    assert (tmp_path / 'official.pth').read_bytes() == before
+
+
+def test_official_weights_from_safetensors(tmp_path):
     """The authors' names in, an export with their input statistics out."""
     names = json.loads((ROOT / 'tests/data/reference.json').read_text())['state_dict_keys']
     weights = {name: torch.rand(shape) for name, shape in names}
     for name in [name for name in weights if name.startswith('backbone.')]:
         weights[name] = weights[f'encoder_q.0.{name.removeprefix("backbone.")}'].clone()
     save_file(weights, tmp_path / 'official.safetensors')
-    call(monkeypatch, 'convert_official', tmp_path / 'official.safetensors', tmp_path / 'ours.pth')
-    call(monkeypatch, 'export', tmp_path / 'ours.pth', tmp_path / 'export.pth')
+    succeed('convert_official', tmp_path / 'official.safetensors', tmp_path / 'ours.pth')
+    succeed('export', tmp_path / 'ours.pth', tmp_path / 'export.pth')
     export = read_checkpoint(tmp_path / 'export.pth')
     assert export['meta']['input'] == META['input']
     ours, theirs = 'neck.fpn_convs.1.conv.weight', 'encoder_q.1.fpn_convs.1.conv.weight'
     assert torch.equal(export['state_dict'][ours], weights[theirs])
 
 
-def test_documented_lines_load(folder, model):
-    """What the tool prints for timm and torchvision, and docs/formats.md for a plain ResNet."""
-    timm_file = torch.load(folder / 'timm.pth')['state_dict']
-    timm_model = timm.create_model('resnet18', num_classes=0)
-    wide = {name: tuple(value.shape) for name, value in timm_model.state_dict().items()}
-    assert timm_file.keys() == wide.keys()
-    weights = torch.load(folder / 'torchvision.pth')['state_dict']
-    body = 'backbone.body.'
-    plain = {k.removeprefix(body) for k in weights if k.startswith(body)}
-    names = set(torchvision.models.resnet18(weights=None).state_dict())
-    assert names - plain == {'fc.weight', 'fc.bias'}
-    assert plain <= names
+@pytest.fixture(scope='module')
+def full_width(tmp_path_factory):
+    """Exports of a ResNet-18 of the usual widths under the names that docs/formats.md uses."""
+    folder = tmp_path_factory.mktemp('full_width')
+    cfg = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py').model
+    cfg.backbone.depth = 18
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        model = MODELS.build(cfg)
+    torch.save(model.state_dict(), folder / 'checkpoint.pth')
+    for out, name in (
+        ('mcl.pth', 'mmdet'),
+        ('mcl_torchvision.pth', 'torchvision'),
+        ('mcl_timm.pth', 'timm'),
+    ):
+        succeed('export', folder / 'checkpoint.pth', folder / out, '--to', name)
+    return folder
+
+
+def documented(start):
+    """Python blocks of docs/formats.md below a heading, for 18 layers instead of 50."""
+    text = (ROOT / 'docs/formats.md').read_text()
+    section = text[text.index(f'## {start}') :].split('\n## ')[0]
+    blocks = re.findall(r'```python\n(.+?)```', section, re.DOTALL)
+    assert blocks
+    assert all('depth = 50' in block for block in blocks)
+    return [block.replace('depth = 50', 'depth = 18') for block in blocks]
+
+
+@pytest.mark.parametrize('library', ['torchvision', 'timm'])
+def test_documented_lines_run(full_width, monkeypatch, library):
+    """They assert themselves that nothing of the file is left over."""
+    monkeypatch.chdir(full_width)
+    for block in documented(library):
+        exec(block, {})
+
+
+@pytest.mark.parametrize('library', ['MMDetection', 'MMPretrain'])
+def test_documented_configs_take_all_they_promise(full_width, monkeypatch, library):
+    monkeypatch.chdir(full_width)
+    (block,) = documented(library)
+    weights = read_checkpoint('mcl.pth')['state_dict']
+    if library == 'MMDetection':
+        cfg = Config.fromstring(block, '.py')
+        model = build(cfg.model, 'mmdet')
+        assert set(check_load(model, weights).loaded) == set(weights)
+    else:
+        backbone = dict(Config.fromstring(block, '.py').model.backbone, type='mmpretrain.ResNet')
+        model = MODELS.build(dict(backbone, out_indices=(0, 1, 2, 3)))
+        model.init_weights()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, weights[f'backbone.{name}'])
 
 
 def test_docs_name_every_format():
     text = (ROOT / 'docs/formats.md').read_text()
-    import export
-
-    for name, (_, suffix, _) in export.FORMATS.items():
+    for name, kind in FORMATS.items():
         assert f'`{name}`' in text
-        assert suffix in text
+        assert kind.suffix in text

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
+from command_line import call, run, succeed
 from mmengine.config import Config
-from test_tools import call, run
 
 from conftest import draw_images
 
@@ -103,8 +103,7 @@ def work(tmp_path_factory):
     """A few drawn scenes with boxes, and images without."""
     folder = tmp_path_factory.mktemp('adapt')
     draw_images(folder / 'images', 8)
-    with pytest.MonkeyPatch.context() as patch:
-        call(patch, 'make_scenes', folder / 'scenes', '--train', 4, '--val', 2, '--unlabelled', 1)
+    succeed('make_scenes', folder / 'scenes', '--train', 4, '--val', 2, '--unlabelled', 1)
     for name, (text, masks) in DETECTORS.items():
         (folder / name).mkdir()
         data = SCENES.format(scenes=f'{folder}/scenes/', masks=masks)
@@ -116,7 +115,7 @@ def work(tmp_path_factory):
 def test_both_configs_run_as_written(work, monkeypatch, capsys, name):
     folder = work / name
     monkeypatch.chdir(folder)
-    call(monkeypatch, 'adapt', f'{name}.py')
+    succeed('adapt', f'{name}.py')
     printed = capsys.readouterr().out
     for aim in ('finetune', 'pretrain'):
         text = (folder / f'{name}_{aim}.py').read_text()
@@ -124,13 +123,10 @@ def test_both_configs_run_as_written(work, monkeypatch, capsys, name):
         assert all(line in printed for line in comment)
         assert sum(line.startswith('- ') for line in comment) >= 1
 
-    with pytest.raises(SystemExit) as refused:  # nothing is pre-trained yet
-        call(monkeypatch, 'train', f'{name}_finetune.py')
-    assert re.match(
-        f'FileNotFoundError: no checkpoint at .*{name}_mcl.pth', str(refused.value.code)
-    )
+    refused = call('train', f'{name}_finetune.py')
+    assert re.match(f'FileNotFoundError: no checkpoint at .*{name}_mcl.pth', str(refused))
 
-    call(monkeypatch, 'train', f'{name}_pretrain.py', '--cfg-options',
+    succeed('train', f'{name}_pretrain.py', '--cfg-options',
          f'train_dataloader.dataset.data_root={work}/images', 'train_dataloader.batch_size=4',
          'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
          'train_dataloader.dataset.pipeline.1.transforms.0.0.scale=64',
@@ -138,8 +134,8 @@ def test_both_configs_run_as_written(work, monkeypatch, capsys, name):
          'model.neck.hid_channels=16', 'model.neck.embed_channels=16', 'model.head.in_channels=16',
          'model.head.hid_channels=16', 'train_cfg.max_epochs=1',
          'default_hooks.checkpoint.interval=1', 'log_level=ERROR')  # fmt: skip
-    call(monkeypatch, 'export', f'work_dirs/{name}_pretrain/epoch_1.pth', f'{name}_mcl.pth')
-    call(monkeypatch, 'train', f'{name}_finetune.py')
+    succeed('export', f'work_dirs/{name}_pretrain/epoch_1.pth', f'{name}_mcl.pth')
+    succeed('train', f'{name}_finetune.py')
 
     pretrained = torch.load(f'{name}_mcl.pth', weights_only=True)['state_dict']
     trained = torch.load(f'work_dirs/{name}_finetune/epoch_1.pth', weights_only=False)['state_dict']
@@ -153,17 +149,16 @@ def test_both_configs_run_as_written(work, monkeypatch, capsys, name):
     )
 
     # Now there are weights: the same configs come out, but for what is already there.
-    call(monkeypatch, 'adapt', f'{name}.py', '--weights', f'{name}_mcl.pth', '--out-dir', 'again')
+    succeed('adapt', f'{name}.py', '--weights', f'{name}_mcl.pth', '--out-dir', 'again')
     assert re.search('part .* pre-trained\n', capsys.readouterr().out)  # what is filled
     for aim in ('finetune', 'pretrain'):
         again, before = (Config.fromfile(f'{f}{name}_{aim}.py') for f in ('again/', ''))
         assert again.to_dict() == before.to_dict()
 
 
-def refusal(monkeypatch, *arguments):
-    with pytest.raises(SystemExit) as error:
-        call(monkeypatch, 'adapt', *arguments)
-    return str(error.value.code)
+def refusal(*arguments):
+    error = call('adapt', *arguments)
+    return str(error)
 
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -176,9 +171,9 @@ def test_weights_of_another_network_point_to_pretraining(work, monkeypatch, tmp_
     fpn = 'neck=dict(in_channels=[8, 16, 32, 64])'
     base = f"_base_ = '{RETINANET}'\nmodel = dict(backbone=dict(depth=18, %s), {fpn})\n"
     (tmp_path / 'own.py').write_text(base % net)
-    call(monkeypatch, 'adapt', 'own.py')
+    succeed('adapt', 'own.py')
     from mcl_mm.transfer import to_mmdet
-    from mcl_mm.transfer.adapt import build
+    from mcl_mm.transfer.detector.settings import build
 
     model = build(Config.fromfile('own_pretrain.py').model, 'mcl_mm')
     torch.save(dict(state_dict=to_mmdet(model.state_dict())), 'own.pth')
@@ -192,12 +187,12 @@ def test_weights_of_another_network_point_to_pretraining(work, monkeypatch, tmp_
     }
     for name, text in others.items():
         (tmp_path / f'{name}.py').write_text(text)
-        message = refusal(monkeypatch, f'{name}.py', '--weights', 'own.pth')
+        message = refusal(f'{name}.py', '--weights', 'own.pth')
         assert message.startswith(f'ValueError: own.pth does not fit {name}: '), message
         assert message.endswith(f'{name}_pretrain.py pre-trains this detector itself'), message
         assert not (tmp_path / f'{name}_finetune.py').exists()
         Config.fromfile(f'{name}_pretrain.py')
-    assert 'tools/export.py first' in refusal(monkeypatch, 'own.py', '--weights', 'whole.pth')
+    assert 'tools/export.py first' in refusal('own.py', '--weights', 'whole.pth')
 
 
 def test_without_pyramid_weights_still_have_a_use(work, monkeypatch, tmp_path, capsys):
@@ -208,13 +203,13 @@ def test_without_pyramid_weights_still_have_a_use(work, monkeypatch, tmp_path, c
         'model = dict(backbone=dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)))\n'
     )
     monkeypatch.chdir(tmp_path)
-    message = refusal(monkeypatch, 'dilated.py')
+    message = refusal('dilated.py')
     assert message.startswith('NoPyramidError: ResNet gives maps of stride [4, 8, 16, 16]')
     from mmdet.models import ResNet
 
     backbone = {f'backbone.{k}': v for k, v in ResNet(50).state_dict().items()}
     torch.save(dict(state_dict=backbone), 'weights.pth')
-    call(monkeypatch, 'adapt', 'dilated.py', '--weights', 'weights.pth')
+    succeed('adapt', 'dilated.py', '--weights', 'weights.pth')
     assert 'No config for pre-training: ResNet gives maps' in capsys.readouterr().out
     assert 'FPN and heads start at random' in (tmp_path / 'dilated_finetune.py').read_text()
     assert not (tmp_path / 'dilated_pretrain.py').exists()
@@ -228,22 +223,22 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
         'model = dict(backbone=dict(depth=18), neck=dict(in_channels=[64, 128, 256, 512]))\n'
     )
     monkeypatch.chdir(tmp_path)
-    call(monkeypatch, 'adapt', 'configs/own.py')
+    succeed('adapt', 'configs/own.py')
     assert "_base_ = 'own.py'" in (tmp_path / 'configs/own_finetune.py').read_text()
-    call(monkeypatch, 'adapt', 'configs/own.py', '--out-dir', 'out/deep')
+    succeed('adapt', 'configs/own.py', '--out-dir', 'out/deep')
     assert "_base_ = '../../configs/own.py'" in (tmp_path / 'out/deep/own_finetune.py').read_text()
     Config.fromfile('out/deep/own_finetune.py')
-    call(monkeypatch, 'adapt', RETINANET)
+    succeed('adapt', RETINANET)
     assert (
         f"_base_ = '{RETINANET}'"
         in (tmp_path / 'retinanet_r50_fpn_1x_coco_finetune.py').read_text()
     )
 
-    call(monkeypatch, 'adapt', 'configs/own.py')  # the same again is no conflict
+    succeed('adapt', 'configs/own.py')  # the same again is no conflict
     mine = tmp_path / 'configs/own_finetune.py'
     mine.write_text(mine.read_text() + 'train_cfg = dict(max_epochs=3)\n')
     assert re.match('FileExistsError: .*own_finetune.py exists and is different',
-                    refusal(monkeypatch, 'configs/own.py'))  # fmt: skip
+                    refusal('configs/own.py'))  # fmt: skip
     assert mine.read_text().endswith('max_epochs=3)\n')
 
 
@@ -259,9 +254,7 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
 )  # fmt: skip
 def test_bad_input_ends_in_one_clear_error(monkeypatch, tmp_path, arguments, message):
     (tmp_path / 'notes.pth').write_text('text')
-    text = refusal(
-        monkeypatch, *(argument.replace('{tmp}', str(tmp_path)) for argument in arguments)
-    )
+    text = refusal(*(argument.replace('{tmp}', str(tmp_path)) for argument in arguments))
     assert re.match(message, text, re.DOTALL), text
     assert [path.name for path in tmp_path.iterdir()] == ['notes.pth']
 

@@ -20,8 +20,8 @@ from torchvision.models import detection
 from conftest import ROOT
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import to_detectron2, to_mmdet, to_mmpretrain, to_timm, to_torchvision
-from mcl_mm.transfer.detectron2 import write_pickle
-from mcl_mm.transfer.rename import rename
+from mcl_mm.transfer.formats.detectron2 import write_pickle
+from mcl_mm.transfer.formats.rename import rename
 from mcl_mm.transfer.run_config import read_input, read_model_part
 
 IMAGE = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))

@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import torch
+from mmengine.logging import MessageHub
 from torch import Tensor
 
-from .check import count_table
-from .identify import identify
+import mcl_mm
+from mcl_mm.transfer.checkpoint import read_checkpoint
+from mcl_mm.transfer.export import refuse_itself, write
+from mcl_mm.transfer.parts import count_table
 
 # Position in the authors' MLPs (2 is the ReLU, which has no weights) to our layer.
 MLP = {'0': 'fc0', '1': 'bn0', '3': 'fc1', '4': 'bn1'}
@@ -38,6 +41,20 @@ LANDMARKS = (
     'neck.projector.mlp.fc0.weight',
     *(f'{part}.0.{layer}.weight' for part, layer in zip(NUMBERED, ('conv', 'conv', 'conv', 'fc0'))),
 )
+
+
+# The first kind whose every pattern matches the beginning of some name.
+KINDS = [
+    ("the authors' MCL", [r'encoder_q\.0\.', r'encoder_q\.2\.cls_convs\.']),
+    ('mcl_mm pre-training', [r'neck\.projector\.', r'head\.predictors\.', r'target\.']),
+    ('mcl_mm export or MMDetection detector', [r'backbone\.', r'(neck|roi_head|bbox_head)\.']),
+    ('MoCo', [r'encoder_q\.(conv1|layer1|fc)\b']),
+    ('MoCo v3', [r'base_encoder\.']),
+    ('Detectron2', [r'(backbone\.bottom_up\.)?(stem\.conv1|res2\.0)\b']),
+    ('OpenMMLab backbone or classifier', [r'backbone\.']),
+    ('torchvision or timm ResNet', [r'conv1\.', r'layer1\.0\.conv1\.']),
+    ('vision transformer', [r'(patch_embed|blocks\.0|cls_token)\b']),
+]
 
 
 class Conversion(NamedTuple):
@@ -110,6 +127,36 @@ def convert_official(state_dict: dict[str, Tensor]) -> Conversion:
     return Conversion(converted, renamed, left, sorted(expected_names(converted) - set(converted)))
 
 
+def convert_file(src: str, dst: str) -> Conversion:
+    """Convert a released checkpoint into one that starts pre-training or is exported.
+
+    Args:
+        src (str): The authors' checkpoint.
+        dst (str): The file to write, whole or not at all: PyTorch's layout, as runs resume from it.
+
+    Returns:
+        Conversion: What became of every name.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: See :func:`convert_official`; or ``dst`` is ``src``, or named as safetensors.
+    """
+    if not dst.endswith('.pth'):
+        raise ValueError(
+            f'the new file is a PyTorch checkpoint that runs can resume from: let its name end in .pth, '
+            f'not {dst}. `mcl-mm export` makes safetensors of it'
+        )
+    refuse_itself(src, dst)
+    converted = convert_official(read_checkpoint(src)['state_dict'])
+    # Without optimiser and schedules only the weights can go on: a resumed run starts at 0.
+    source = dict(mcl_mm_version=mcl_mm.__version__, source=f"authors' code: {src}")
+    meta = dict(source, input=INPUT, epoch=0, iter=0)
+    # MMEngine's Runner resumes from nothing without its record of logged scalars: an empty one.
+    message_hub = MessageHub('converted').state_dict()
+    write(dst, converted.state_dict, meta, message_hub=message_hub)
+    return converted
+
+
 def expected_names(names: Iterable[str]) -> set[str]:
     """The names a whole model has to have, going by those that are there.
 
@@ -129,3 +176,19 @@ def only_backbone(names: Iterable[str]) -> bool:
     """Whether names are a ResNet's under ``backbone.`` and nothing else."""
     names = set(names)
     return 'backbone.conv1.weight' in names and all(n.startswith('backbone.') for n in names)
+
+
+def identify(names: Iterable[str]) -> str:
+    """What kind of model weights seem to be of.
+
+    Args:
+        names (Iterable[str]): Their names.
+
+    Returns:
+        str: One of ``KINDS``, or ``'unknown'``.
+    """
+    names = list(names)
+    for kind, patterns in KINDS:
+        if all(any(re.match(pattern, name) for name in names) for pattern in patterns):
+            return kind
+    return 'unknown'

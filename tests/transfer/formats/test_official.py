@@ -8,8 +8,7 @@ import torchvision
 
 from conftest import ROOT
 from mcl_mm.transfer import to_mmdet
-from mcl_mm.transfer.identify import identify
-from mcl_mm.transfer.official import convert_official, rename_official
+from mcl_mm.transfer.formats.official import convert_official, identify, rename_official
 
 NAMES = json.loads((ROOT / 'tests/data/reference.json').read_text())['state_dict_keys']
 

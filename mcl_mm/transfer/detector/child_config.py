@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config
+from yapf.yapflib.yapf_api import FormatCode  # MMEngine writes configs by it, too
 
 WIDTH = 100
+STYLE = dict(based_on_style='pep8', column_limit=WIDTH, dedent_closing_brackets=True)
 ABSENT = object()
 
 
@@ -72,11 +74,12 @@ class ChildConfig(NamedTuple):
             for key in parents:
                 node, old = node.setdefault(key, {}), item(old, key)
             node[last] = replacing(item(old, last), change.value)
-        lines = [*comment_lines(comment), f'_base_ = {(base or self.base)!r}', '']
+        lines = [f'_base_ = {(base or self.base)!r}', '']
         for key, settings in tree.items():
             value = merged(settings, item(held, key), f'_base_.{key}')
-            lines.append(f'{key} = {as_code(value, WIDTH, len(key) + 3)}')
-        return '\n'.join(lines) + '\n'
+            lines.append(f'{key} = {as_code(value)}')
+        code, _ = FormatCode('\n'.join(lines) + '\n', style_config=STYLE)
+        return '\n'.join([*comment_lines(comment), code])
 
 
 def alike(settings: list[str]) -> list[str]:
@@ -153,32 +156,22 @@ def comment_lines(paragraphs: Iterable[str]) -> list[str]:
     return lines
 
 
-def as_code(value: Any, width: float = float('inf'), before: int = 0) -> str:
-    """A value of a config as Python code.
-
-    Args:
-        value (Any): The value.
-        width (float): Columns from the indentation of the line the value begins on. A value that
-            needs more is broken into lines. Defaults to infinity.
-        before (int): How many of them are taken by other text. Defaults to 0.
-    """
+def as_code(value: Any) -> str:
+    """A value of a config as Python code on one line."""
     if isinstance(value, dict):
         named = all(isinstance(key, str) and key.isidentifier() for key in value)
-        opening, closing = ('dict(', ')') if named else ('{', '}')
-        entries = [(f'{key}=' if named else f'{key!r}: ', entry) for key, entry in value.items()]
+        entries = [
+            f'{key}={as_code(v)}' if named else f'{key!r}: {as_code(v)}' for key, v in value.items()
+        ]
         if isinstance(value, ItemOfBase):
             if not value:
                 return value.path
-            entries.insert(0, ('', Code(value.path)))
-    elif isinstance(value, (list, tuple)):
-        opening, closing = '[]' if isinstance(value, list) else '()'
-        entries = [('', entry) for entry in value]
-    else:
-        return value if isinstance(value, Code) else repr(value)
-    line = ', '.join(name + as_code(entry) for name, entry in entries)
-    comma = ',' * (isinstance(value, tuple) and len(value) == 1)
-    line = f'{opening}{line}{comma}{closing}'
-    if before + len(line) <= width:
-        return line
-    lines = [f'{name}{as_code(entry, width - 4, len(name) + 1)},' for name, entry in entries]
-    return '\n'.join([opening, textwrap.indent('\n'.join(lines), '    '), closing])
+            entries.insert(0, value.path)
+        text = ', '.join(entries)
+        return f'dict({text})' if named else f'{{{text}}}'
+    if isinstance(value, (list, tuple)):
+        text = ', '.join(map(as_code, value))
+        if isinstance(value, list):
+            return f'[{text}]'
+        return f'({text},)' if len(value) == 1 else f'({text})'
+    return value if isinstance(value, Code) else repr(value)

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
+
+from mcl_mm.models.modules import unwrap
 
 # Names of an FPN's levels, alone or as the first of several necks; PAFPN has the last two as well.
 LEVEL = re.compile(
@@ -33,7 +34,7 @@ def carry(
         return dict(state_dict)
     return {
         name: value
-        for name, value in fit_to_detector(state_dict, model).items()
+        for name, value in renamed(state_dict, unwrap(model)).items()
         if part_to_carry(name) in parts
     }
 
@@ -64,23 +65,17 @@ def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str
     """
     if is_complete(state_dict, model):
         return dict(state_dict)
-    own = unwrap(model).state_dict()
-    theirs, ours = lateral_channels(state_dict), lateral_channels(own)
-    shift = level_shift(theirs, ours, lowest_stage(unwrap(model))) if theirs and ours else None
-    neck = next((name[: m.start(1)] for name in own if (m := LEVEL.fullmatch(name))), None)
+    return renamed(state_dict, unwrap(model))
+
+
+def renamed(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """See :func:`fit_to_detector`; without the exception for a detector's own checkpoint."""
+    own = model.state_dict()
+    levels = level_names(state_dict, model)
     fitted = {}
     for name, value in state_dict.items():
-        level = LEVEL.fullmatch(name)
-        if level and shift is not None:
-            part, number, rest = level[1], int(level[2]), level[3]
-            if number < len(theirs):
-                number -= shift
-                kept = 0 <= number < len(ours)
-            else:  # convs for extra levels above the backbone's: they keep their distance to its top
-                kept = len(theirs) - shift == len(ours)
-                number += len(ours) - len(theirs)
-            if kept:
-                fitted[f'{neck}{part}.{number}.{rest}'] = value
+        if name in levels:
+            fitted.update(dict.fromkeys(levels[name], value))
         elif name.startswith(BOX_CONVS) and name not in own:
             stage_name = re.compile(
                 r'roi_head\.bbox_head\.\d+\.shared_convs\.'
@@ -93,9 +88,32 @@ def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str
     return fitted
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a wrapper for distributed training, or the model itself."""
-    return model.module if is_model_wrapper(model) else model
+def level_names(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
+    """The detector's names for what a file has of a pyramid: one, or none where it lacks the level.
+
+    Returns:
+        dict[str, list[str]]: By the file's names; empty if the pyramids do not match.
+    """
+    own = model.state_dict()
+    theirs, ours = lateral_channels(state_dict), lateral_channels(own)
+    shift = level_shift(theirs, ours, lowest_stage(model)) if theirs and ours else None
+    if shift is None:
+        return {}
+    neck = next(name[: m.start(1)] for name in own if (m := LEVEL.fullmatch(name)))
+    names = {}
+    for name in state_dict:
+        level = LEVEL.fullmatch(name)
+        if not level:
+            continue
+        number = int(level[2])
+        if number < len(theirs):
+            number -= shift
+            kept = 0 <= number < len(ours)
+        else:  # convs for extra levels above the backbone's: they keep their distance to its top
+            kept = len(theirs) - shift == len(ours)
+            number += len(ours) - len(theirs)
+        names[name] = [f'{neck}{level[1]}.{number}.{level[3]}'] if kept else []
+    return names
 
 
 def is_complete(state_dict: dict[str, Tensor], model: nn.Module) -> bool:

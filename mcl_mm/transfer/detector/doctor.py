@@ -6,9 +6,14 @@ from typing import NamedTuple, Optional
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from .check import Finding, LoadReport, compare, part_of, refusals
-from .fit import BOX_CONVS, PARTS, carry, lateral_channels, part_to_carry, unwrap
-from .traps import TRAPS, Case, loaded
+from mcl_mm.models.modules import unwrap
+from mcl_mm.transfer.parts import part_of
+
+from .finding import Finding
+from .fit import BOX_CONVS, PARTS, carry, lateral_channels, part_to_carry
+from .judge import refusals
+from .load_report import LoadReport, compare
+from .rules import Case, find
 
 HOOK = (
     "custom_imports = dict(imports=['mcl_mm']); custom_hooks = [dict(type='mcl_mm.TransferHook')]"
@@ -25,6 +30,7 @@ class Diagnosis(NamedTuple):
         errors (list[Finding]): Why nothing, or less than expected, would load.
         traps (list[Finding]): What in the config spoils what has been loaded.
         notes (list[str]): What has no place, or starts at random, in words.
+        fitted (dict[str, Tensor]): The weights under the detector's names, as a TransferHook loads them.
     """
 
     report: LoadReport
@@ -32,6 +38,7 @@ class Diagnosis(NamedTuple):
     errors: list[Finding]
     traps: list[Finding]
     notes: list[str]
+    fitted: dict[str, Tensor]
 
     def text(self) -> str:
         """For the terminal: a table, and then the findings."""
@@ -50,8 +57,8 @@ class Diagnosis(NamedTuple):
             mismatched=self.report.mismatched,
             unexpected=self.report.unexpected,
             left_out=self.left_out,
-            errors=[finding._asdict() for finding in self.errors],
-            traps=[finding._asdict() for finding in self.traps],
+            errors=[finding.to_dict() for finding in self.errors],
+            traps=[finding.to_dict() for finding in self.traps],
             notes=self.notes,
         )
 
@@ -95,23 +102,26 @@ def diagnose(
     left_out = [name for name, value in state_dict.items() if id(value) not in offered]
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
-    case = Case(cfg, model, state_dict, meta, parts or PARTS, report, processes)
-    errors = [] if parts else list(misplaced(case, fitted))
-    errors += refusals(model, fitted, compare(model, fitted))
-    if not errors and 'backbone' in case.parts and not loaded(case, 'backbone.'):
+    case = Case(cfg, model, set(state_dict), meta, parts or PARTS, report, processes)
+    errors = [] if parts else list(misplaced(model, state_dict, fitted))
+    hooked = compare(model, fitted) if parts is None else report
+    # Of a file whose names all begin otherwise nothing is fitted: the judge sees what it has.
+    errors += refusals(model, fitted or state_dict, hooked, checkpoint.get('path', 'FILE'))
+    if not errors and 'backbone' in case.parts and not case.loads('backbone.'):
         text = 'no weight of the backbone would load'
         errors = [Finding('no-backbone', text, 'take weights with names backbone.*')]
-    traps = [finding for trap in TRAPS if (finding := trap(case))]
-    return Diagnosis(report, left_out, errors, traps, list(notes(case, left_out)))
+    return Diagnosis(report, left_out, errors, find(case), list(notes(case, left_out)), fitted)
 
 
-def misplaced(case: Case, fitted: dict[str, Tensor]) -> Iterator[Finding]:
+def misplaced(
+    model: nn.Module, state_dict: dict[str, Tensor], fitted: dict[str, Tensor]
+) -> Iterator[Finding]:
     """Weights that plain names put in a wrong place, or in none, and a TransferHook in the right one."""
-    own = case.model.state_dict()
+    own = model.state_dict()
     wrong = [
         name
         for name, value in fitted.items()
-        if name in own and own[name].shape == value.shape and case.state_dict.get(name) is not value
+        if name in own and own[name].shape == value.shape and state_dict.get(name) is not value
     ]
     neck = [name for name in wrong if name.startswith('neck.')]
     if neck:
@@ -136,7 +146,7 @@ def notes(case: Case, left_out: list[str]) -> Iterator[str]:
         yield f'{len(names)} tensors of {part} in the file stay unused ({names[0]} ...): {reason}'
     for prefix in ('backbone.', 'neck.'):
         random = [name for name in case.report.missing if name.startswith(prefix)]
-        if random and loaded(case, prefix):
+        if random and case.loads(prefix):
             yield (
                 f'{len(random)} tensors of {prefix[:-1]} start at random ({random[0]} ...): layers or '
                 'levels that the file has none of'

@@ -7,7 +7,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from conftest import build_detector, tiny_detector
 from mcl_mm.transfer import fit_to_detector, to_mmdet
-from mcl_mm.transfer.fit import level_shift
+from mcl_mm.transfer.detector.fit import level_shift
 
 
 def features(model):

@@ -54,3 +54,20 @@ def to_mmdet(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         for ours, theirs in PREFIXES.items()
         if key.startswith(ours)
     }
+
+
+def from_mmdet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names of the pre-training model for an export's: the way back of :func:`to_mmdet`.
+
+    Args:
+        weights (dict[str, Tensor]): An export.
+
+    Returns:
+        dict[str, Tensor]: ``backbone.*``, ``neck.fpn.*`` and ``neck.projector.convs.*``.
+    """
+    return {
+        ours + name.removeprefix(theirs): value
+        for name, value in weights.items()
+        for ours, theirs in PREFIXES.items()
+        if name.startswith(theirs)
+    }

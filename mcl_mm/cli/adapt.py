@@ -1,0 +1,46 @@
+"""Write the configs that pre-train and fine-tune a detector of your own.
+
+    mcl-mm adapt my_detector.py                           no weights yet
+    mcl-mm adapt my_detector.py --images my/images        the same, for your images
+    mcl-mm adapt my_detector.py --weights mcl_r50.pth     weights at hand
+    mcl-mm adapt mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --out-dir configs
+
+NAME_finetune.py inherits from your config and changes what is needed for as much of the weights as fits.
+NAME_pretrain.py trains the backbone and pyramid of this very detector; you need it when there are no weights
+of that network yet. Data sets, classes, pipelines, batch sizes and schedules stay yours. Both files say in
+words what they change and why.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'config', help="config of an MMDetection detector: a path, or a name as 'mmdet::...'"
+    )
+    parser.add_argument(
+        '--weights', help='file of weights to start from, written by `mcl-mm export`'
+    )
+    parser.add_argument(
+        '--out-dir',
+        help="where to write (default: beside the config; for 'mmdet::...' the current folder)",
+    )
+    parser.add_argument(
+        '--images',
+        metavar='DIR',
+        help='folder of images without labels to pre-train on; their number chooses the recipe',
+    )
+    parser.add_argument(
+        '--recipe',
+        help='pre-training recipe to inherit from: a path, or the name of a shipped one, such as '
+        'mcl_r50_small (default: mcl_r50_small for up to 50,000 --images, else mcl_r50_100e)',
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from mcl_mm.transfer.detector.write_configs import write_configs
+
+    written = write_configs(args.config, args.weights, args.out_dir, args.recipe, args.images)
+    print(written)

@@ -1,0 +1,31 @@
+"""Turn a checkpoint of the authors' MCL code into one of this package.
+
+    mcl-mm convert SRC.pth DST.pth
+
+SRC is a file that the authors released: a PyTorch or safetensors file whose names begin with encoder_q.0
+(backbone), encoder_q.1 (pyramid), encoder_q.2 (projector), encoder_k and head.predictor; docs/formats.md
+shows its layout. A file with the backbone alone (backbone.*) is taken, too; it has no pyramid to export.
+
+DST starts a pre-training run (load_from = 'DST.pth', or train --resume DST.pth; both count from iteration 0,
+because the state of the optimiser is not taken), and `mcl-mm export DST.pth mcl_r50.pth` makes a file for
+detectors of it.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('src', help="the authors' checkpoint")
+    parser.add_argument('dst', help='file to write, ending in .pth')
+
+
+def run(args: argparse.Namespace) -> None:
+    from mcl_mm.transfer.formats.official import convert_file
+
+    converted = convert_file(args.src, args.dst)
+    print(converted.table())
+    for title in ('left', 'missing'):
+        names = getattr(converted, title)
+        if names:
+            print(f'{title}: {", ".join(names[:5])}{" ..." if len(names) > 5 else ""}')
+    print(f'wrote {args.dst}')

@@ -1,0 +1,52 @@
+"""Tell what a detector would load from a file of weights, and what in its config spoils them.
+
+    mcl-mm doctor CONFIG WEIGHTS
+    mcl-mm doctor CONFIG WEIGHTS --processes 1      on one GPU
+    mcl-mm doctor CONFIG WEIGHTS --json > diagnosis.json
+
+No data is needed and nothing is trained. You may leave out WEIGHTS where the config has load_from, or a part
+that starts from a file (init_cfg). Exit code: 0 all that is expected loads (there may still be traps), 1 the
+config or the weights cannot be read or built, 2 wrong usage, 3 nothing, or less than expected, would load.
+docs/doctor.md explains each finding.
+
+A config is Python code and runs as such: open only those you trust.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+
+from mmengine.config import DictAction
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help='config of a detector')
+    parser.add_argument('weights', nargs='?', help="file of weights (default: the config's own)")
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument(
+        '--processes',
+        type=int,
+        metavar='N',
+        help="GPUs that you will train on (default: as many as the config's base_batch_size takes)",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings of the config to override',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from mcl_mm.transfer.detector.examine import examine
+
+    try:
+        # Libraries print while they are imported and built; --json has the output to itself.
+        with contextlib.redirect_stdout(sys.stderr):
+            examined = examine(args.config, args.weights, args.cfg_options, args.processes)
+    except Exception as error:  # a config is code, and so is what it builds
+        sys.exit(f'{type(error).__name__}: {error}')
+    print(json.dumps(examined.to_dict(), indent=1) if args.json else examined.text())
+    return 3 if examined.diagnosis.errors else 0

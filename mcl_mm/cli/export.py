@@ -1,0 +1,32 @@
+"""Turn a pre-training checkpoint into a small file of weights, for a detector or another library.
+
+    mcl-mm export work_dirs/mcl_r50_100e/epoch_100.pth mcl_r50.pth
+    mcl-mm export mcl_r50.pth mcl_r50.pkl --to detectron2
+
+The first file goes into the config of an MMDetection detector: load_from = 'mcl_r50.pth'. An export can be
+exported again, so you need to keep the small file only. The command prints how many tensors it wrote, what
+it left behind and why, and the line that loads the file.
+"""
+
+import argparse
+import os
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from mcl_mm.transfer.export import FORMATS
+
+    parser.add_argument('checkpoint', help='a checkpoint of a pre-training run, or an export')
+    parser.add_argument(
+        'out', help='file to write: .pth, for detectron2 .pkl, for safetensors .safetensors'
+    )
+    parser.add_argument(
+        '--to', choices=FORMATS, default='mmdet', help='library that reads it (default: mmdet)'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from mcl_mm.transfer.export import FORMATS, export
+
+    print(export(args.checkpoint, args.out, args.to).text())
+    print(f'{args.out}: {os.path.getsize(args.out) / 2**20:.1f} MiB')
+    print(FORMATS[args.to].usage.format(out=args.out))

@@ -1,0 +1,185 @@
+"""What to change in a recipe so that it trains the backbone and pyramid of a detector."""
+
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from torch import nn
+
+from mcl_mm.config import type_name
+from mcl_mm.models.modules import is_batch_norm
+from mcl_mm.models.montage_model import NoPyramidError, stage_channels
+
+from .child_config import Change, Code
+from .settings import (
+    SYNC_BN,
+    argument,
+    build,
+    default_of,
+    imports_of,
+    names_batch_norm,
+    pyramid_of,
+    scope_of,
+)
+from .sources import SOURCES
+
+# Detectors' own packages, which need no custom_imports in a pre-training config.
+KNOWN_PACKAGES = ('mmdet', 'mmpretrain')
+
+
+def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
+    """What to change in a recipe so that it trains the backbone and pyramid of a detector.
+
+    Args:
+        cfg (Config): The detector's config, with the changes of fine-tuning made.
+        recipe (Config): The pre-training recipe.
+
+    Returns:
+        list[Change]: The changes.
+
+    Raises:
+        NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32, or takes other than
+            colour images.
+        ValueError: The backbone cannot be built.
+    """
+    settings, backbone = probe(cfg)
+    return [
+        *backbone_is_the_detectors(cfg, recipe, settings, backbone),
+        *neck_is_the_detectors(cfg, recipe),
+        *optimiser_suits(cfg, backbone, recipe),
+    ]
+
+
+def backbone_is_the_detectors(
+    cfg: Config, recipe: Config, settings: dict, backbone: nn.Module
+) -> Iterator[Change]:
+    """The recipe trains the detector's own backbone, from random weights."""
+    reason = "the detector's own backbone, so that all of its weights fit"
+    if settings.get('out_indices') != cfg.model.backbone.get('out_indices'):
+        reason += ', with maps of all four stages for the pyramid'
+    if argument(settings, 'drop_path_rate', scope_of(cfg)):
+        settings['drop_path_rate'] = 0.0
+        reason += ', without stochastic depth, as MoCo v3 trains transformers'
+    if has_batch_norm(backbone) and 'init_cfg' in recipe.model.backbone:
+        settings['init_cfg'] = Code('_base_.model.backbone.init_cfg')
+        reason += ", initialised as the recipe's"
+    yield Change('model.backbone', settings, f'{reason}.')
+    imports = [module for module in imports_of(cfg) if module != 'mcl_mm']
+    if imports and type(backbone).__module__.split('.')[0] not in KNOWN_PACKAGES:
+        yield Change('custom_imports.imports', imports, f'for {type(backbone).__name__}.')
+
+
+def neck_is_the_detectors(cfg: Config, recipe: Config) -> Iterator[Change]:
+    """The recipe's pyramid has the width and the norm of the detector's."""
+    _, pyramid = pyramid_of(cfg)
+    if pyramid is None:
+        return
+    if pyramid.out_channels != recipe.model.neck.out_channels:
+        yield Change(
+            'model.neck.out_channels', pyramid.out_channels, "the width of the detector's pyramid."
+        )
+    norm = dict(argument(pyramid, 'norm_cfg', scope_of(cfg)))
+    if names_batch_norm(norm):
+        norm['type'] = 'BN'
+    if not set(norm.items()) <= set(dict(SYNC_BN, type='BN').items()):
+        yield Change('model.neck.norm_cfg', norm, "the norm of the detector's pyramid.")
+
+
+def optimiser_suits(cfg: Config, backbone: nn.Module, recipe: Config) -> Iterator[Change]:
+    """The recipe's optimiser where it suits; AdamW otherwise.
+
+    LARS and SGD are tuned to convs with batch norm, and LARS has to leave norms alone by name.
+    """
+    optim = recipe.optim_wrapper
+    spared = tuple((optim.get('paramwise_cfg') or {}).get('custom_keys') or ())
+    by_name = type_name(optim.optimizer) == 'LARS'
+    _, pyramid = pyramid_of(cfg)
+    norm = argument(pyramid, 'norm_cfg', scope_of(cfg)) if pyramid else SYNC_BN
+    unnamed = [
+        name
+        for name, p in backbone.named_parameters()
+        if p.dim() <= 1 and not any(key in name for key in spared)
+    ]
+    if type_name(optim.optimizer) == 'AdamW' or (
+        has_batch_norm(backbone) and names_batch_norm(norm) and not (by_name and unnamed)
+    ):
+        return
+    base = (recipe.get('auto_scale_lr') or {}).get('base_batch_size') or 4096
+    yield Change(
+        'optim_wrapper.optimizer',
+        dict(type='AdamW', lr=float(f'{1.5e-4 * base / 256:.3g}'), weight_decay=0.1),
+        f'{type_name(optim.optimizer)} is tuned to convs with batch norm and finds its exceptions by a '
+        "ResNet's names. Rate and decay are those that MoCo v3 (arXiv 2104.02057) has for transformers, "
+        '1.5e-4 for 256 images; not tried at scale here.',
+    )
+    yield from adamw_details(backbone, recipe)
+
+
+def adamw_details(backbone: nn.Module, recipe: Config) -> Iterator[Change]:
+    """What AdamW does not decay, and where its rate ends."""
+    names = [name for name, _ in backbone.named_parameters()]
+    positions = {
+        key: dict(decay_mult=0.0)
+        for key in ('relative_position_bias_table', 'pos_embed')
+        if any(key in name for name in names)
+    }
+    yield Change(
+        'optim_wrapper.paramwise_cfg',
+        dict(flat_decay_mult=0.0, **(dict(custom_keys=positions) if positions else {})),
+        'no weight decay for norms, biases, scales and embeddings of positions.',
+    )
+    for number, part in enumerate(recipe.param_scheduler):
+        if part.get('eta_min'):
+            yield Change(
+                f'param_scheduler.{number}.eta_min',
+                0.0,
+                f'the recipe ends at a rate of {part.eta_min}, which is much for AdamW.',
+            )
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether there is batch norm in a module."""
+    return any(map(is_batch_norm, module.modules()))
+
+
+def probe(cfg: Config) -> tuple[dict, nn.Module]:
+    """Build a detector's backbone such that it gives maps of four stages.
+
+    Returns:
+        tuple[dict, nn.Module]: Its config for pre-training, with plain trainable batch norm and without
+        initialisation; the backbone.
+
+    Raises:
+        NoPyramidError: There are no four maps of stride 4, 8, 16 and 32; or images have other channels
+            than three.
+        ValueError: It cannot be built.
+    """
+    scope, settings = scope_of(cfg), dict(cfg.model.backbone)
+    channels = argument(settings, 'in_channels', scope)
+    if isinstance(channels, int) and channels != 3:
+        raise NoPyramidError(
+            f'model.backbone takes images of {channels} channels (in_channels={channels}), and the '
+            'recipes pre-train on colour images, of 3'
+        )
+    settings['type'] = (
+        f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
+    )
+    for name in (*SOURCES, 'frozen_stages'):  # the default freezes nothing
+        settings.pop(name, None)
+    if names_batch_norm(settings.get('norm_cfg')):
+        settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
+    backbone = build(settings, scope)
+    try:
+        stage_channels(backbone)
+        return settings, backbone
+    except NoPyramidError as error:
+        failure = error
+    # The stem and stages of some backbones are counted together.
+    for first in range(3) if default_of(settings, 'out_indices', scope) is not None else ():
+        candidate = dict(settings, out_indices=(first, first + 1, first + 2, first + 3))
+        try:
+            backbone = build(candidate, scope)
+            stage_channels(backbone)
+        except ValueError:  # it has no such stages
+            continue
+        return candidate, backbone
+    raise failure

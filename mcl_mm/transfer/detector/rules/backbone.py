@@ -1,0 +1,144 @@
+"""Rules about the backbone: it learns, its norms too, and it is the network that was pre-trained."""
+
+from typing import Optional
+
+from mcl_mm.config import type_name
+from mcl_mm.models.modules import is_batch_norm
+
+from ..settings import argument, default_of, dicts_in, names_batch_norm, scope_of, synchronised
+from .case import Case, Finding, curable
+
+# Images per batch norm statistic below which it costs accuracy (Group Normalization, arXiv 1803.08494).
+SMALL_BATCH = 8
+
+
+def frozen_stages(case: Case) -> Optional[Finding]:
+    """Stages that do not learn."""
+    weights = [
+        (name, parameter)
+        for name, parameter in case.model.backbone.named_parameters()
+        if parameter.ndim > 1
+    ]
+    frozen = [name for name, parameter in weights if not parameter.requires_grad]
+    thawed = default_of(case.backbone, 'frozen_stages', scope_of(case.cfg)) if case.backbone else -1
+    stages = getattr(case.model.backbone, 'frozen_stages', thawed)
+    if not frozen or stages == thawed or not case.loads('backbone.'):
+        return None
+    text = (
+        f'{len(frozen)} of {len(weights)} weights of the backbone are frozen, first {frozen[0]}: they '
+        'stay as pre-training left them, with the statistics of its sheets, and the layers above must '
+        'make do'
+    )
+    return curable('frozen-stages', text, {'model.backbone.frozen_stages': thawed})
+
+
+def frozen_norm(case: Case) -> Optional[Finding]:
+    """Normalisation of the backbone whose scale and shift do not learn."""
+    norm = case.backbone.get('norm_cfg')
+    if not case.loads('backbone.') or not norm or norm.get('requires_grad', True):
+        return None
+    text = (
+        'scale and shift of the norms of the backbone are frozen: they keep to the statistics of '
+        'pre-training'
+    )
+    return curable('frozen-norm', text, {'model.backbone.norm_cfg.requires_grad': True})
+
+
+def norm_eval(case: Case) -> Optional[Finding]:
+    """Batch norm that keeps its statistics."""
+    backbone = case.model.backbone
+    if not getattr(backbone, 'norm_eval', False) or not case.loads('backbone.'):
+        return None
+    if not any(map(is_batch_norm, backbone.modules())):
+        return None
+    text = (
+        'norm_eval keeps the batch norm statistics of pre-training; those of MCL are of sheets of small '
+        'pasted images, not of the scenes that the detector sees'
+    )
+    return curable('norm-eval', text, {'model.backbone.norm_eval': False})
+
+
+def small_batch(case: Case) -> Optional[Finding]:
+    """Batch norm statistics over few images."""
+    if case.processes is None:
+        return unsynchronised(case)
+    images = (case.cfg.get('train_dataloader') or {}).get('batch_size')
+    if not images:
+        return None
+    synchronised_by_run = case.processes > 1 and case.cfg.get('sync_bn')
+    seen = [
+        images * (case.processes if synchronised_by_run or is_synchronised(module) else 1)
+        for module in case.model.modules()
+        if is_batch_norm(module) and module.training
+    ]
+    if not seen or min(seen) >= SMALL_BATCH:
+        return None
+    text = (
+        f'batch norm sees {min(seen)} images at a time: on ImageNet a ResNet-50 loses 1, 4 and 11 '
+        'points of accuracy at 8, 4 and 2 images (Group Normalization, arXiv 1803.08494)'
+    )
+    if images * case.processes >= SMALL_BATCH:
+        fix = "sync_bn = 'torch'  # or norm_cfg = dict(type='SyncBN') in backbone, neck and heads"
+    else:
+        fix = f'train_dataloader = dict(batch_size={-(-SMALL_BATCH // case.processes)})  # or more GPUs'
+    return Finding('bn-small-batch', text, fix)
+
+
+def unsynchronised(case: Case) -> Optional[Finding]:
+    """Batch norm of the backbone that sees the images of one GPU, on whatever number of them."""
+    norm = argument(case.backbone, 'norm_cfg', scope_of(case.cfg)) if case.backbone else None
+    if not names_batch_norm(norm) or type_name(norm) == 'SyncBN' or case.cfg.get('sync_bn'):
+        return None
+    text = (
+        'batch norm sees the images of one GPU alone, which are too few. SyncBN takes statistics from '
+        'those of all GPUs; on one process MMEngine makes plain BN of it'
+    )
+    return curable('bn-small-batch', text, {'model.backbone.norm_cfg': synchronised(norm)})
+
+
+def is_synchronised(module: object) -> bool:
+    """Whether a layer is PyTorch's or MMCV's batch norm across processes."""
+    return type(module).__name__ == 'SyncBatchNorm'
+
+
+def resnet_variant(case: Case) -> Optional[Finding]:
+    """A ResNet that strides, or begins, otherwise, even where the shapes are the same."""
+    trained, backbone = case.meta.get('backbone'), case.model.backbone
+    if not isinstance(trained, dict) or not hasattr(backbone, 'deep_stem'):
+        return None
+    theirs, kind = dict(style=trained.get('style', 'pytorch')), type_name(trained)
+    if kind:
+        if not kind.startswith(('ResNet', 'ResNeXt')):
+            return None
+        theirs['deep_stem'] = trained.get('deep_stem', kind.endswith(('V1c', 'V1d')))
+        theirs['avg_down'] = trained.get('avg_down', kind.endswith('V1d'))
+    if getattr(backbone, 'depth', None) in (18, 34):  # basic blocks know no style
+        theirs.pop('style')
+    differ = {key: value for key, value in theirs.items() if getattr(backbone, key) != value}
+    if not differ:
+        return None
+    text = 'the ResNet is another variant than the pre-trained one, ' + ', '.join(
+        f'{key} {getattr(backbone, key)!r} and not {value!r}' for key, value in differ.items()
+    )
+    text += ': its layers see features they were not trained on'
+    return curable(
+        'resnet-variant', text, {f'model.backbone.{key}': value for key, value in differ.items()}
+    )
+
+
+def mm_sync_bn(case: Case) -> Optional[Finding]:
+    """MMCV's synchronised batch norm, which one process cannot build."""
+    if case.processes is not None and case.processes > 1:
+        return None
+    model = case.cfg.get('model') or {}
+    places = [path for path, part in dicts_in(model, 'model') if type_name(part) == 'MMSyncBN']
+    if not places:
+        return None
+    text = (
+        f"MMCV's SyncBatchNorm, in {len(places)} places, cannot be built in one process; PyTorch's, which "
+        'computes the same, can'
+    )
+    return curable('mm-sync-bn', text, {f'{path}.type': 'SyncBN' for path in places})
+
+
+RULES = (mm_sync_bn, frozen_stages, frozen_norm, norm_eval, small_batch, resnet_variant)

@@ -1,0 +1,199 @@
+"""What the config of a detector says, with the defaults of the classes it names."""
+
+import copy
+import inspect
+import os
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Optional
+
+from mmdet.models.necks import FPN
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from mcl_mm.config import type_name
+
+from .fit import PARTS
+
+BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
+SYNC_BN = dict(type='SyncBN', requires_grad=True)
+# Classes whose shared convs are those of the projector.
+BOX_HEADS = ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead')
+LATERALS = 'neck.lateral_convs.'
+
+
+def load_detector(base: str) -> Config:
+    """Open the config of a detector. It is Python code, and runs.
+
+    Args:
+        base (str): What a config has as ``_base_``: an absolute path, or a name such as
+            ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It cannot be opened, or is not the config of a detector.
+    """
+    if '::' not in base and not os.path.isfile(base):
+        raise FileNotFoundError(f'no config at {base}')
+    try:
+        cfg = Config.fromstring(f'_base_ = {base!r}\n', '.py')
+    except OSError:
+        raise
+    except Exception as error:  # whatever the code in it raises
+        raise ValueError(
+            f'{base} cannot be opened as a config: {error}. One that is written with read_base() has '
+            "to be written out first: Config.fromfile(PATH).dump('plain.py')"
+        ) from error
+    model = cfg.get('model') or {}
+    if 'backbone' not in model:
+        inner = next((k for k, v in model.items() if isinstance(v, dict) and 'backbone' in v), None)
+        hint = f'; model.{inner} has one: give the config of that detector' if inner else ''
+        raise ValueError(f'{base} describes no detector: it has no model.backbone{hint}')
+    if type_name(model) in ('MCL', 'SupervisedMCL'):
+        raise ValueError(f'{base} is a config of pre-training, not of a detector')
+    return cfg
+
+
+def build(config: dict, scope: str) -> nn.Module:
+    """Build a model or a part of one, in one process.
+
+    MMCV's synchronised batch norm, which cannot be built outside of several processes, becomes
+    PyTorch's: the same layers with the same names.
+
+    Args:
+        config (dict): Its config.
+        scope (str): The registry scope in which types are looked up.
+
+    Raises:
+        ValueError: It cannot be built; says what and why.
+    """
+    config = copy.deepcopy(dict(config))
+    for _, norm in dicts_in(config):
+        if type_name(norm) == 'MMSyncBN':
+            norm['type'] = 'SyncBN'
+    try:
+        with DefaultScope.overwrite_default_scope(scope):
+            return MODELS.build(ConfigDict(config))
+    except Exception as error:  # assertions, KeyErrors, ... of foreign code
+        what = str(error) or type(error).__name__
+        raise ValueError(f'{type_name(config)} cannot be built: {what}') from error
+
+
+def dicts_in(config: Any, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Every dict inside a config with its path, outermost first."""
+    if isinstance(config, dict):
+        yield path, config
+        items = config.items()
+    else:
+        items = enumerate(config) if isinstance(config, (list, tuple)) else ()
+    for key, value in items:
+        yield from dicts_in(value, f'{path}.{key}'.lstrip('.'))
+
+
+def scope_of(cfg: Config) -> str:
+    """The registry scope in which a detector's types are looked up."""
+    return cfg.get('default_scope') or 'mmdet'
+
+
+def class_of(config: dict, scope: str) -> type:
+    """The class of a part of a model.
+
+    Raises:
+        ValueError: It is not registered.
+    """
+    kind = config['type']
+    if isinstance(kind, type):
+        return kind
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(kind)
+    if found is None:
+        raise ValueError(
+            f'no {kind} is registered: list its module under custom_imports in the config'
+        )
+    return found
+
+
+def default_of(config: dict, name: str, scope: str) -> Any:
+    """An argument's default, or None where there is no such argument."""
+    for cls in class_of(config, scope).__mro__:
+        parameter = inspect.signature(cls.__init__).parameters.get(name)
+        if parameter is not None:
+            return None if parameter.default is inspect.Parameter.empty else parameter.default
+    return None
+
+
+def argument(config: dict, name: str, scope: str) -> Any:
+    """What a part of a model gets for an argument, whether its config says so or not."""
+    return config[name] if name in config else default_of(config, name, scope)
+
+
+def pyramid_of(cfg: Config) -> tuple[str, Optional[ConfigDict]]:
+    """Path and config of a detector's FPN, its neck or the first of its necks.
+
+    Returns:
+        tuple[str, ConfigDict | None]: None for the config if there is no FPN.
+    """
+    path, neck = 'model.neck', (cfg.get('model') or {}).get('neck')
+    if isinstance(neck, (list, tuple)):
+        path, neck = 'model.neck.0', neck[0]
+    is_fpn = neck is not None and issubclass(class_of(neck, scope_of(cfg)), FPN)
+    return path, neck if is_fpn else None
+
+
+def box_heads_of(cfg: Config) -> list[tuple[str, ConfigDict]]:
+    """Path and config of each box head that can have shared convs, one a stage of a cascade."""
+    path = 'model.roi_head.bbox_head'
+    heads = ((cfg.get('model') or {}).get('roi_head') or {}).get('bbox_head')
+    if isinstance(heads, (list, tuple)):
+        heads = [(f'{path}.{number}', head) for number, head in enumerate(heads)]
+    else:
+        heads = [(path, heads)] if heads else []
+    return [(where, head) for where, head in heads if type_name(head) in BOX_HEADS]
+
+
+def parts_of(cfg: Config) -> Sequence[str]:
+    """What a detector is given of the weights: without an FPN, the backbone alone."""
+    return PARTS if pyramid_of(cfg)[1] else PARTS[:1]
+
+
+def imports_of(cfg: Config) -> list[str]:
+    """The modules a config lists under ``custom_imports``."""
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    return [imports] if isinstance(imports, str) else list(imports)
+
+
+def names_batch_norm(norm: Optional[dict]) -> bool:
+    """Whether a norm is a batch norm."""
+    return bool(norm) and type_name(norm) in BATCH_NORMS
+
+
+def is_norm(norm: Optional[dict], wanted: dict) -> bool:
+    """Whether a norm has all the settings of another."""
+    return bool(norm) and wanted.items() <= dict(dict(requires_grad=True), **norm).items()
+
+
+def synchronised(norm: dict) -> dict:
+    """Batch norm made synchronous and trainable, its other settings kept; other norms as they are."""
+    return dict(norm, **SYNC_BN) if names_batch_norm(norm) else dict(norm)
+
+
+def norm_in_weights(cfg: Config, names: Optional[Collection[str]], part: str) -> Optional[dict]:
+    """The norm behind the convs of pyramid or box head, as far as names tell.
+
+    Returns:
+        dict | None: Where they do not tell, that of the detector's pyramid, or batch norm if it has
+        none. None if the convs have no norm.
+    """
+    if names is not None:
+        if any(name.startswith(part) and name.endswith('.bn.weight') for name in names):
+            return SYNC_BN
+        if any(name.startswith(part) and name.endswith('.gn.weight') for name in names):
+            return dict(type='GN', num_groups=32, requires_grad=True)
+        if any(name.startswith(part) and name.endswith('.conv.bias') for name in names):
+            return None
+    _, pyramid = pyramid_of(cfg)
+    own = argument(pyramid, 'norm_cfg', scope_of(cfg)) if pyramid else None
+    return synchronised(own) if own else SYNC_BN

@@ -1,0 +1,174 @@
+"""The two configs of ``adapt`` as files: on which recipe, with which words, where."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
+
+import mcl_mm
+from mcl_mm.transfer.checkpoint import read_checkpoint
+
+from .adapt import Adapted, adapt, carried, check_fit, relative, write
+from .child_config import Change, ChildConfig
+
+ROOT = Path(mcl_mm.__file__).parents[1]
+CONFIGS = ROOT / 'configs'
+# Up to how many images the recipe for small sets is meant; docs/small_sets.md.
+SMALL_SET = 50_000
+
+
+class Recipe(NamedTuple):
+    """A pre-training recipe, and the images it is for.
+
+    Attributes:
+        path (Path): Its config.
+        images (str, optional): Their folder.
+        count (int): How many there are; 0 if not known.
+    """
+
+    path: Path
+    images: Optional[str]
+    count: int
+
+
+def choose_recipe(recipe: Optional[str], images: Optional[str]) -> Recipe:
+    """The recipe that a user names, or that fits the number of images.
+
+    Args:
+        recipe (str, optional): A path, or the name of one in ``configs``.
+        images (str, optional): A folder of images.
+
+    Raises:
+        OSError, ValueError: There is no such recipe, or no image in the folder.
+    """
+    count = 0
+    if images:
+        with DefaultScope.overwrite_default_scope('mcl_mm'):
+            data = dict(type='mcl_mm.UnlabelledImages', data_root=images, pipeline=[])
+            count = len(DATASETS.build(data))
+    if recipe is None:
+        recipe = 'mcl_r50_small' if 0 < count <= SMALL_SET else 'mcl_r50_100e'
+    path = Path(recipe)
+    if not path.is_file():
+        path = CONFIGS / f'{recipe.removesuffix(".py")}.py'
+    if not path.is_file():
+        names = sorted(p.stem for p in CONFIGS.glob('mcl_*.py'))
+        raise FileNotFoundError(f'no recipe {recipe}: give a path, or one of {", ".join(names)}')
+    return Recipe(path.resolve(), images, count)
+
+
+def write_configs(
+    config: str,
+    weights: Optional[str] = None,
+    out_dir: Optional[str] = None,
+    recipe: Optional[str] = None,
+    images: Optional[str] = None,
+) -> str:
+    """Write ``NAME_finetune.py`` and, where it can be pre-trained, ``NAME_pretrain.py``.
+
+    Args:
+        config (str): Config of a detector: a path, or a name as ``'mmdet::...'``.
+        weights (str, optional): File of weights to start from. Defaults to None: still to be made.
+        out_dir (str, optional): Where to write. Defaults to None: beside the config, for a name here.
+        recipe (str, optional): See :func:`choose_recipe`.
+        images (str, optional): See :func:`choose_recipe`.
+
+    Returns:
+        str: What was written and why, for the terminal.
+
+    Raises:
+        OSError, ValueError: A file cannot be read or written, or weights do not fit; nothing is written
+            that would load a part of them.
+    """
+    base = config if '::' in config else os.path.abspath(config)
+    name = Path(config).stem
+    folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
+    chosen = choose_recipe(recipe, images)
+    checkpoint = read_checkpoint(weights) if weights else None
+    export = weights or f'{name}_mcl.pth'
+    adapted = adapt(base, str(chosen.path), export, checkpoint)
+    said = []
+    pretrain = folder / f'{name}_pretrain.py'
+    if adapted.pretrain:
+        said.append(write_pretrain(pretrain, adapted.pretrain, chosen, name))
+    else:
+        said.append(f'No config for pre-training: {adapted.why_not}.')
+    detector = adapted.finetune.load()
+    if checkpoint:
+        try:
+            report = check_fit(detector, checkpoint['state_dict'])
+        except ValueError as error:
+            hint = f'\n{pretrain} pre-trains this detector itself' * pretrain.exists()
+            raise ValueError(f'{weights} does not fit {name}: {error}{hint}') from error
+        said.append(f'What {weights} fills of the detector, in tensors:\n{report.table()}\n')
+    names = checkpoint and set(checkpoint['state_dict'])
+    said.append(write_finetune(folder, adapted, name, carried(detector, names), export, weights))
+    return '\n'.join(said)
+
+
+def write_pretrain(path: Path, config: ChildConfig, recipe: Recipe, name: str) -> str:
+    """Write the config of pre-training, with the lines that run it, and return its words."""
+    if recipe.images:
+        config = config._replace(changes=[*config.changes, *for_images(config.held, recipe)])
+    train = config.load().train_cfg
+    last = f'epoch_{train.max_epochs}' if 'max_epochs' in train else f'iter_{train.max_iters}'
+    lines = [f'  python tools/train.py {path}']
+    if not recipe.images:
+        lines[0] += ' --cfg-options \\'
+        lines.append('      train_dataloader.dataset.data_root=FOLDER_OF_IMAGES')
+    return write(
+        path,
+        config,
+        [
+            f'Pre-trains the backbone and pyramid of {name}. Written by tools/adapt.py.',
+            *lines,
+            f'  python tools/export.py work_dirs/{path.stem}/{last}.pth {name}_mcl.pth',
+            '',
+            f'What differs from {recipe.path.name}, and why:',
+        ],
+        relative(str(recipe.path), path.parent)
+        if path.resolve().is_relative_to(ROOT)
+        else str(recipe.path),
+    )
+
+
+def for_images(held: Config, recipe: Recipe) -> list[Change]:
+    """Where the images are, and a batch that they fill."""
+    changes = [
+        Change(
+            'train_dataloader.dataset.data_root',
+            os.path.abspath(recipe.images),
+            f'Your {recipe.count:,} images.',
+        )
+    ]
+    batch = 2 ** (recipe.count.bit_length() - 1)
+    if batch < held.train_dataloader.batch_size:
+        reason = (
+            f'{recipe.count:,} images do not fill a batch of {held.train_dataloader.batch_size}.'
+        )
+        changes.append(Change('train_dataloader.batch_size', batch, reason))
+    return changes
+
+
+def write_finetune(
+    folder: Path, adapted: Adapted, name: str, carries: str, export: str, weights: Optional[str]
+) -> str:
+    """Write the config of fine-tuning, with the line that runs it, and return its words."""
+    path = folder / f'{name}_finetune.py'
+    waits = f'Until {name}_pretrain.py has made {export}, a run is refused.'
+    return write(
+        path,
+        adapted.finetune,
+        [
+            f'Fine-tunes {name} from weights of mcl_mm. Written by tools/adapt.py.',
+            f'  python tools/train.py {path}',
+            '',
+            carries,
+            *([] if weights else [waits]),
+            '',
+            'What differs from the base config, and why:',
+        ],
+        relative(adapted.finetune.base, folder),
+    )
