@@ -1,7 +1,6 @@
 """Small models and images that every test can use."""
 
 import copy
-import importlib.util
 import os
 import runpy
 import socket
@@ -20,11 +19,9 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tools'))  # so that tests can import the tools' functions
 
 # Two cores, many small processes: more threads only wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
