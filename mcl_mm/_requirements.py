@@ -5,16 +5,17 @@ share their import names.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
 from packaging.version import Version
+
+from . import operators
 
 # import name: (first version that works, what to hand to ``pip install``)
 REQUIREMENTS = {
     'torch': ('2.6', '"torch>=2.6"'),
     'mmengine': ('0.10', 'onedl-mmengine'),
-    'mmcv': ('2.1', '--no-build-isolation onedl-mmcv'),
+    'mmcv': ('2.1', 'onedl-mmcv'),
     'mmdet': ('3.3', 'onedl-mmdetection'),
     'mmpretrain': ('1.2', 'onedl-mmpretrain'),
     'safetensors': ('0.4', 'safetensors'),
@@ -28,8 +29,8 @@ def check_requirements(import_module: Callable = importlib.import_module) -> Non
         import_module (Callable): Takes an import name, returns the module. Replaced in tests.
 
     Raises:
-        ImportError: A library is missing, too old, lacks compiled operators (mmcv), or refuses
-            to be imported beside the other ones. The message says what to install.
+        ImportError: A library is missing, too old, or refuses to be imported beside the other
+            ones. The message says what to install.
     """
     for name, (minimum, package) in REQUIREMENTS.items():
         fix = f'install it with: pip install -U {package}'
@@ -47,10 +48,7 @@ def check_requirements(import_module: Callable = importlib.import_module) -> Non
         version = Version(module.__version__)
         if version < Version(minimum):
             raise ImportError(f'mcl_mm needs {name}>={minimum}, found {version}: {fix}')
-        if name == 'mmcv' and importlib.util.find_spec('mmcv._ext') is None:
-            raise ImportError(
-                f'mcl_mm needs mmcv with its compiled operators (not mmcv-lite): {fix}'
-            )
 
 
 check_requirements()
+operators.supply()
