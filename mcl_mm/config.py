@@ -28,6 +28,22 @@ def type_name(part: Any) -> str:
     return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 
+def find_parts(part: Any, *names: str) -> Iterator[Mapping]:
+    """The dicts anywhere in a config whose type is one of ``names``, outer ones first.
+
+    Args:
+        part (Any): A config, or a part of one.
+        *names (str): Of classes, see :func:`type_name`.
+    """
+    if isinstance(part, Mapping):
+        if type_name(part) in names:
+            yield part
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for value in part:
+            yield from find_parts(value, *names)
+
+
 def recipes() -> Iterator[str]:
     """Names of the recipes that come with the package, such as ``'quickstart/pretrain'``, sorted."""
     for path in sorted(RECIPES.rglob('*.py')):

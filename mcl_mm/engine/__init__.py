@@ -3,6 +3,7 @@ from .bad_images_hook import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import SafeCheckpointHook
 from .cpu import CPUAmpOptimWrapper
 from .exact_resume import ExactResumeHook, ResumableEpochLoop
+from .follow_config import FollowConfigHook
 from .intact_checkpoint import find_intact_checkpoint
 from .lars import LARS
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
@@ -11,6 +12,7 @@ from .monitor_hook import MonitorHook, effective_rank
 from .nonfinite_hook import NonFiniteHook
 from .precise_bn_hook import PreciseBNHook
 from .start_check import check_classes, check_start
+from .start_summary import QuietRunner, StartSummaryHook
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 
@@ -20,13 +22,16 @@ __all__ = [
     'BadImagesHook',
     'CPUAmpOptimWrapper',
     'ExactResumeHook',
+    'FollowConfigHook',
     'LazyRuntimeInfoHook',
     'LevelLogProcessor',
     'MonitorHook',
     'NonFiniteHook',
     'PreciseBNHook',
+    'QuietRunner',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
+    'StartSummaryHook',
     'TargetUpdateHook',
     'TooManyBadImagesError',
     'TransferHook',

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -92,6 +92,15 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None) -> None:
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)
     wrapper['type'] = 'mcl_mm.CPUAmpOptimWrapper' if dtype == 'bfloat16' else 'OptimWrapper'
+
+
+def precision(wrapper: OptimWrapper) -> str:
+    """The dtype that a run's convolutions compute in, as text."""
+    if isinstance(wrapper, CPUAmpOptimWrapper):
+        return 'bfloat16'
+    if isinstance(wrapper, AmpOptimWrapper):
+        return str(wrapper.cast_dtype or torch.float16).removeprefix('torch.')
+    return 'float32'
 
 
 def bfloat16_instructions() -> Optional[str]:

@@ -1,12 +1,14 @@
 """A run that was interrupted anywhere goes on as if it had not been."""
 
 import logging
+import zlib
 from typing import Optional
 
 from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import Dataset
 
 from mcl_mm.datasets import SeededSampler, seed_generators
 from mcl_mm.registry import HOOKS, LOOPS
@@ -92,22 +94,39 @@ class ExactResumeHook(Hook):
 
 
 def describe_data(runner: Runner) -> dict[str, int]:
-    """What makes up a step: images, images a process, processes; and the steps of an epoch."""
+    """What makes up a step: images, how many and which; batch, processes; and the steps of an epoch."""
     loader = runner.train_dataloader
     return dict(
         images=len(loader.dataset),
+        names=fingerprint(loader.dataset),
         batch_size=loader.batch_size,
         processes=runner.world_size,
         epoch_length=len(loader),
     )
 
 
-def batches_done(runner: Runner, meta: dict) -> int:
+def fingerprint(dataset: Dataset, count: int = 1000) -> int:
+    """A number that other images have another of: of file names, wherever the folder is.
+
+    Args:
+        dataset (Dataset): With ``get_data_info``; 0 for others.
+        count (int): So many of its images, evenly spread, make the number. Defaults to 1000.
+    """
+    if not hasattr(dataset, 'get_data_info'):
+        return 0
+    chosen = range(0, len(dataset), max(1, len(dataset) // count))
+    names = [str(dataset.get_data_info(index).get('img_path')) for index in chosen]
+    root = getattr(dataset, 'data_root', None) or ''
+    return zlib.crc32('\n'.join(name.removeprefix(root) for name in names).encode(errors='replace'))
+
+
+def batches_done(runner: Runner, meta: dict, silent: bool = False) -> int:
     """How many batches of its current epoch a checkpoint has behind it.
 
     Args:
         runner (Runner): About to resume.
         meta (dict): The checkpoint's ``meta``.
+        silent (bool): Do not say what has changed. Defaults to False.
 
     Returns:
         int: 0 for training by iterations.
@@ -118,7 +137,7 @@ def batches_done(runner: Runner, meta: dict) -> int:
     before, now = meta.get('data'), describe_data(runner)
     if before is None:  # not saved by this project's hooks, so at the end of an epoch
         return 0
-    changes = ', '.join(f'{k} {before[k]} -> {v}' for k, v in now.items() if v != before[k])
+    changes = describe_changes(before, now)
     done = before['batches_done']
     if done and changes:
         raise ValueError(
@@ -134,10 +153,22 @@ def batches_done(runner: Runner, meta: dict) -> int:
             "train_cfg=dict(type='mcl_mm.ResumableEpochLoop', ...) and "
             "train_dataloader.sampler=dict(type='mcl_mm.SeededSampler')"
         )
-    if changes:
+    if changes and not silent:
         print_log(
             f'The resumed run differs from the one saved ({changes}): it goes on, but not exactly.',
             'current',
             logging.WARNING,
         )
     return done
+
+
+def describe_changes(before: dict, now: dict) -> str:
+    """What differs between two of :func:`describe_data`; the first may be an older, shorter one."""
+    changes = [
+        f'{key} {before[key]} -> {value}'
+        for key, value in now.items()
+        if key != 'names' and before.get(key, value) != value
+    ]
+    if before.get('names', now['names']) != now['names']:
+        changes.append('other image files')
+    return ', '.join(changes)

@@ -12,9 +12,11 @@ from mcl_mm.config import type_name
 
 from .bad_images_hook import TooManyBadImagesError
 from .cpu import adapt_to_cpu, replace_sync_bn
+from .follow_config import FollowConfigHook, ResumeError
 from .launchers import check_launcher
 from .resume import choose_start
-from .start_check import check_start
+from .start_check import check_sides, check_start
+from .start_summary import QuietRunner, StartSummaryHook
 
 
 class RunError(Exception):
@@ -101,7 +103,10 @@ def start(cfg: Config, resume: Optional[str] = None) -> Runner:
     """
     if resume not in (None, 'auto') and not osp.isfile(resume):
         raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
-    runner = Runner.from_cfg(cfg)
+    check_sides(cfg)
+    runner = QuietRunner.from_cfg(cfg)
+    for hook in (FollowConfigHook(), StartSummaryHook()):
+        runner.register_hook(hook)
     choose_start(runner, resume)
     check_start(runner)
     return runner
@@ -115,7 +120,7 @@ def train(runner: Runner) -> None:
     """
     try:
         runner.train()
-    except (FloatingPointError, TooManyBadImagesError) as error:
+    except (FloatingPointError, ResumeError, TooManyBadImagesError) as error:
         raise RunError(f'{type(error).__name__}: {error}') from error
     except OSError as error:  # the disk is full, the images have vanished
         # Out of a data worker it comes with a traceback, of which the last line says what it was.

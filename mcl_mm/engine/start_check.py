@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from math import ceil
 from typing import Optional
 
+from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler, default_collate
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import Evaluator
@@ -15,12 +17,15 @@ from torch.utils.data import DataLoader
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.modules import is_batch_norm, unwrap
+from mcl_mm.models.montage import Montage
+from mcl_mm.registry import MODELS
 from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, read_checkpoint
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .exact_resume import batches_done
 from .runner_access import resumes, start_file
+from .start_summary import view_sides
 from .target_update_hook import TargetUpdateHook
 from .transfer_hook import StartFromExport, TransferHook
 
@@ -39,11 +44,7 @@ def check_start(runner: Runner) -> None:
     """
     model = unwrap(runner.model)
     check_norms(model)
-    moves = any(isinstance(hook, TargetUpdateHook) for hook in runner.hooks)
-    if moves and not hasattr(model, 'update_target'):
-        raise ValueError(
-            f'a {type(model).__name__} has no target that TargetUpdateHook could move: set custom_hooks=[]'
-        )
+    check_target(runner, model)
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
     check_classes_known(runner.cfg)
@@ -55,6 +56,36 @@ def check_start(runner: Runner) -> None:
     for source, report in check_sources(model):  # parts that start from a file of their own
         where = f'model.{source.where}'.rstrip('.')
         print_log(f'Weights of {source.path} in {where}:\n{report.table()}', 'current')
+
+
+def check_sides(cfg: Config) -> None:
+    """Refuse sheets of a side that cannot be cut into cells, before anything is built.
+
+    Raises:
+        ValueError: A side is no multiple of 32 pixels.
+    """
+    kind = MODELS.get(str((cfg.get('model') or {}).get('type')))
+    if not (isinstance(kind, type) and issubclass(kind, MontageModel)):
+        return
+    for side in view_sides(cfg):
+        if side < 32 or side % 32:
+            raise ValueError(
+                f'the side of sheets must be a multiple of 32 pixels, got {side}: set side (NativeViews) or '
+                f'scale (RandomResizedCrop) of the views to {max(1, round(side / 32)) * 32}'
+            )
+
+
+def check_target(runner: Runner, model: nn.Module) -> None:
+    """Refuse a target that nothing moves, and a hook that has none to move."""
+    moves = any(isinstance(hook, TargetUpdateHook) for hook in runner.hooks)
+    if moves and not hasattr(model, 'update_target'):
+        raise ValueError(
+            f'a {type(model).__name__} has no target that TargetUpdateHook could move: set custom_hooks=[]'
+        )
+    if isinstance(model, MCL) and not moves:
+        raise ValueError(
+            "nothing would move the target: set custom_hooks=[dict(type='mcl_mm.TargetUpdateHook')]"
+        )
 
 
 def check_norms(model: nn.Module) -> None:
@@ -132,7 +163,27 @@ def check_batches(loader: DataLoader, model: MontageModel) -> None:
         )
     sample = loader.dataset[0]
     for size in {loader.batch_size, last} - {0}:
-        model.data_preprocessor(default_collate([sample] * size), training=True)
+        sides = model.data_preprocessor(default_collate([sample] * size), training=True)['inputs']
+        check_places(sides[0], model)
+
+
+def check_places(montage: Montage, model: MontageModel) -> None:
+    """Refuse sheets so small and few that batch norm would see one value a channel.
+
+    Raises:
+        ValueError: They are.
+    """
+    if not any(map(is_batch_norm, model.backbone.modules())):
+        return
+    for levels in model.level_groups():
+        side = montage.sheets[levels[0]].shape[-1]
+        count = sum(len(montage.sheets[level]) for level in levels)
+        if count * ceil(side / 32) ** 2 < 2:
+            raise ValueError(
+                f'level {levels[0]} has one sheet of {side} pixels, on the coarsest map one value, and '
+                'batch norm needs two: take sheets of at least 64 pixels (side or scale of the views), or '
+                'a larger train_dataloader.batch_size'
+            )
 
 
 def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> None:

@@ -1,0 +1,118 @@
+"""Files are there as a whole or not at all, whoever writes them."""
+
+import multiprocessing
+import os
+import socket
+
+import pytest
+from mmengine.fileio import get_file_backend
+
+from mcl_mm.engine import AtomicBackend
+from mcl_mm.files import SUFFIX, atomic_path, remove_unfinished, unfinished, write_bytes, write_text
+
+
+def files(folder):
+    return sorted(os.listdir(folder))
+
+
+def test_backend_of_mmengine(tmp_path):
+    backend = get_file_backend(str(tmp_path), backend_args=dict(backend='mcl_mm.atomic'))
+    assert isinstance(backend, AtomicBackend)
+    backend.put(b'one', tmp_path / 'a/b/file')
+    backend.put_text('zwei \udcff', tmp_path / 'a/b/file')
+    assert (tmp_path / 'a/b/file').read_bytes() == b'zwei \xff'
+    assert files(tmp_path / 'a/b') == ['file']
+
+
+def test_file_that_reads_back_wrong_is_not_taken(tmp_path, monkeypatch):
+    write_bytes(tmp_path / 'file', b'good')
+    real = os.fsync
+
+    def lose_a_byte(descriptor):
+        real(descriptor)
+        if os.fstat(descriptor).st_size == 6:
+            os.truncate(unfinished(tmp_path)[0], 5)
+
+    monkeypatch.setattr(os, 'fsync', lose_a_byte)
+    with pytest.raises(OSError, match='reads back other than it was written'):
+        write_bytes(tmp_path / 'file', b'better')
+    assert (tmp_path / 'file').read_bytes() == b'good'
+    assert files(tmp_path) == ['file']
+
+
+@pytest.mark.parametrize('stop', [ValueError, KeyboardInterrupt, SystemExit])
+def test_what_was_there_stays_until_the_end(tmp_path, stop):
+    write_text(tmp_path / 'file.png', 'old')
+
+    def write():
+        with atomic_path(tmp_path / 'file.png') as temporary:
+            assert temporary.endswith('.png')
+            assert os.path.dirname(temporary) == str(tmp_path)
+            with open(temporary, 'w') as file:
+                file.write('new')
+            raise stop
+
+    with pytest.raises(stop):
+        write()
+    assert (tmp_path / 'file.png').read_text() == 'old'
+    assert files(tmp_path) == ['file.png']
+
+
+def test_permissions_are_those_of_any_file(tmp_path):
+    (tmp_path / 'plain').write_text('')
+    write_text(tmp_path / 'new', 'x')
+    modes = [os.stat(tmp_path / name).st_mode for name in ('plain', 'new')]
+    assert modes[0] == modes[1]
+    os.chmod(tmp_path / 'new', 0o640)
+    write_text(tmp_path / 'new', 'y')
+    assert os.stat(tmp_path / 'new').st_mode & 0o777 == 0o640
+
+
+def test_names_as_long_as_the_system_allows(tmp_path):
+    name = 'n' * 251 + '.pth'
+    write_text(tmp_path / name, 'x')
+    assert files(tmp_path) == [name]
+
+
+def write_often(path, letter):
+    for _ in range(20):
+        write_bytes(path, letter * 100_000)
+
+
+def test_two_processes_never_mix(tmp_path):
+    context = multiprocessing.get_context('fork')
+    writers = [
+        context.Process(target=write_often, args=(tmp_path / 'file', letter))
+        for letter in (b'a', b'b')
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        if (tmp_path / 'file').exists():
+            content = (tmp_path / 'file').read_bytes()
+            assert content in (b'a' * 100_000, b'b' * 100_000)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert files(tmp_path) == ['file']
+
+
+def test_what_dead_processes_left_is_removed(tmp_path):
+    child = multiprocessing.get_context('fork').Process(target=os._exit, args=(0,))
+    child.start()
+    child.join()
+    here = socket.gethostname()[:64]
+    owners = {
+        'dead': (here, child.pid),
+        'alive': (here, os.getppid()),
+        'other': ('far.away', child.pid),
+    }
+    for name, (host, pid) in owners.items():
+        (tmp_path / f'.{host}.{pid}.{name}{SUFFIX}.pth').write_text('x')
+    (tmp_path / 'iter_1.pth').write_text('x')
+    remove_unfinished(tmp_path)
+    left = [
+        name
+        for name in owners
+        if any(f'.{name}.' in f'{f}.'.replace(SUFFIX, '') for f in files(tmp_path))
+    ]
+    assert left == ['alive', 'other']
+    assert 'iter_1.pth' in files(tmp_path)
