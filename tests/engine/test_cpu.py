@@ -170,7 +170,9 @@ def test_a_run_in_bfloat16_resumes_to_the_bit(tmp_path, image_folder, by_epoch):
     lines = [
         json.loads(line)
         for folder in ('whole', 'float32')
-        for line in next((tmp_path / folder).glob('*/vis_data/scalars.json')).read_text().splitlines()
+        for line in next((tmp_path / folder).glob('*/vis_data/scalars.json'))
+        .read_text()
+        .splitlines()
         if json.loads(line)['step'] == 1
     ]
     assert 0 < abs(lines[0]['loss'] - lines[1]['loss']) < 0.05 * lines[1]['loss']
