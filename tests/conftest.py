@@ -47,6 +47,17 @@ TINY = dict(
     data_preprocessor=dict(type='mcl_mm.MontageDataPreprocessor', mean=[127.0], std=[64.0]),
 )
 
+# Settings of a pre-training run of two steps.
+SMALL = [
+    'train_dataloader.batch_size=4',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_cfg.max_iters=2',
+    'default_hooks.checkpoint.interval=2',
+    'default_hooks.logger.interval=1',
+    'log_level=ERROR',
+]
+
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:
     """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope; SystemExit unless it ends well."""

@@ -4,13 +4,13 @@ import re
 
 import pytest
 import torch
-from benchmark import multiply_adds
 from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT, draw_images
+from mcl_mm.evaluation.cost import multiply_adds
 from mcl_mm.registry import DATASETS, MODELS
 from mcl_mm.transfer import to_mmdet
 

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from benchmark import multiply_adds
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DefaultScope
@@ -19,6 +18,7 @@ from torchvision.ops import StochasticDepth
 from conftest import ROOT, build_detector, draw_images
 from conftest import call_tool as call
 from mcl_mm.engine.start_check import check_learns, check_norms
+from mcl_mm.evaluation.cost import multiply_adds
 from mcl_mm.models.mcl import switch_off_dropout
 from mcl_mm.models.montage_model import NoPyramidError, stage_channels
 from mcl_mm.registry import MODELS

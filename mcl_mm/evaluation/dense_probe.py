@@ -25,7 +25,8 @@ class DenseProbe(Probe):
     A box is read as a detector reads it: RoIAlign from the pyramid level that fits its size, then
     averaged. The map is fitted on the boxes of every other image and judged on the rest. Logs
     ``dense_acc``, the accuracy per class, averaged over the classes that occur in both halves, and
-    ``dense_chance``, one over their number.
+    ``dense_chance``, one over their number. Where all boxes are of one class, the other is background:
+    see :func:`add_background`.
 
     Args:
         data_root (str): Folder of the set.
@@ -39,7 +40,7 @@ class DenseProbe(Probe):
 
     Raises:
         FileNotFoundError: There are no annotations or no images.
-        ValueError: Fewer than two classes have boxes in both halves.
+        ValueError: Fewer than two classes, background among them, have boxes in both halves.
     """
 
     name = 'dense'
@@ -57,13 +58,15 @@ class DenseProbe(Probe):
         super().__init__(interval, **kwargs)
         self.ridge = ridge
         items = list_boxes(os.path.join(data_root, ann_file), os.path.join(data_root, img_prefix))
+        if len(np.unique(np.concatenate([item['gt_labels'] for item in items] or [[]]))) == 1:
+            items = list(map(add_background, items))
         halves = [
             np.concatenate([item['gt_labels'] for item in items[i::2]] or [[]]) for i in (0, 1)
         ]
         if len(np.intersect1d(*halves)) < 2:
             raise ValueError(
-                f'{ann_file} must have boxes of at least two classes in both halves of its '
-                f'{len(items)} images with boxes, every other one'
+                f'{ann_file} must have boxes of at least two classes, or of one with background beside '
+                f'them, in both halves of its {len(items)} images with boxes, every other one'
             )
         self.data = ProbeImages(items, [LoadAnyImage(), Resize(tuple(scale), keep_ratio=True)])
 
@@ -108,7 +111,7 @@ class DenseProbe(Probe):
 
 
 def list_boxes(ann_file: str, folder: str) -> list[dict]:
-    """Images of a COCO file that have boxes: ``img_path``, ``gt_bboxes`` (xyxy), ``gt_labels``."""
+    """Images of a COCO file that have boxes: ``img_path``, ``gt_bboxes`` (xyxy), ``gt_labels``, ``size``."""
     if not os.path.isfile(ann_file):
         raise FileNotFoundError(
             f'no annotations for the dense probe at {os.path.abspath(ann_file)}'
@@ -130,6 +133,7 @@ def list_boxes(ann_file: str, folder: str) -> list[dict]:
                     img_path=os.path.join(folder, image['file_name']),
                     gt_bboxes=boxes[:, :4],
                     gt_labels=boxes[:, 4].astype(np.int64),
+                    size=(image['width'], image['height']),
                 )
             )
     if items and not os.path.exists(items[0]['img_path']):
@@ -137,6 +141,36 @@ def list_boxes(ann_file: str, folder: str) -> list[dict]:
             f'no image for the dense probe at {os.path.abspath(items[0]["img_path"])}: set img_prefix'
         )
     return items
+
+
+def add_background(item: dict) -> dict:
+    """An image with, for each object, a box of the same size where there is none, as another class.
+
+    Of 50 places drawn at random, always the same ones, the box takes the first that objects cover by a
+    tenth at most. If there is none, the object has no counterpart.
+
+    Args:
+        item (dict): See :func:`list_boxes`. Not changed.
+    """
+    rng = np.random.default_rng(0)
+    boxes, (width, height) = item['gt_bboxes'], item['size']
+    found = []
+    for x1, y1, x2, y2 in boxes:
+        w, h = x2 - x1, y2 - y1
+        corner = rng.uniform(0, 1, (50, 2)) * (max(width - w, 0), max(height - h, 0))
+        places = np.concatenate([corner, corner + (w, h)], axis=1)
+        shared = np.minimum(places[:, None, 2:], boxes[:, 2:]) - np.maximum(
+            places[:, None, :2], boxes[:, :2]
+        )
+        covered = shared.clip(min=0).prod(axis=2).sum(axis=1) / (w * h)
+        found += places[covered <= 0.1][:1].tolist()
+    background = np.array(found, np.float32).reshape(-1, 4)
+    labels = np.full(len(found), item['gt_labels'].max() + 1)
+    return dict(
+        item,
+        gt_bboxes=np.concatenate([boxes, background]),
+        gt_labels=np.concatenate([item['gt_labels'], labels]),
+    )
 
 
 def fit_linear(features: Tensor, labels: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:

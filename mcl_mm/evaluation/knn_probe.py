@@ -1,5 +1,7 @@
 """Do images of one class lie near each other?"""
 
+import os
+
 import torch
 import torch.nn.functional as F
 from mmcv.transforms import CenterCrop
@@ -87,7 +89,16 @@ class KNNProbe(Probe):
 
 def list_images(root: str) -> tuple[list[dict], list[str]]:
     """Path and label of each image, and the classes: the names of the folders, sorted."""
-    classes, label = find_classes(root)
+    try:
+        classes, label = find_classes(root)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'KNNProbe needs a folder of images for each class, and {os.path.abspath(root)} '
+            + (
+                'has no folder. Without classes, leave the probe out' * os.path.isdir(root)
+                or 'is not there'
+            )
+        ) from None
     samples = make_dataset(root, label, EXTENSIONS)
     if len(classes) < 2:
         raise ValueError(f'{root} holds a single class, {classes[0]}: nothing to tell apart')

@@ -14,7 +14,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from mmpretrain.models import SelfSupDataPreprocessor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -162,9 +161,26 @@ class Probe(Hook):
 
 
 def normalise(model: nn.Module, images: Tensor) -> Tensor:
-    """Images ``(N, 3, H, W)``, uint8, as the model's own data preprocessor hands them to it."""
-    data = dict(inputs=[images], data_samples=None)
-    return SelfSupDataPreprocessor.forward(model.data_preprocessor, data)['inputs'][0]
+    """Images as the model's own data preprocessor hands them to it, whatever else that one does.
+
+    Args:
+        model (nn.Module): Of any method of MMEngine's libraries.
+        images (Tensor): ``(N, 3, H, W)``, uint8, BGR.
+
+    Returns:
+        Tensor: The same shape, float32, on the model's device.
+    """
+    preprocessor = model.data_preprocessor
+    images = images.to(next(model.parameters()).device)
+    # MMEngine's and the detectors' preprocessors call it the one, those of classifiers the other.
+    if getattr(preprocessor, '_channel_conversion', False) or getattr(
+        preprocessor, 'to_rgb', False
+    ):
+        images = images.flip(1)
+    images = images.float()
+    if getattr(preprocessor, 'mean', None) is not None:
+        images = (images - preprocessor.mean) / preprocessor.std
+    return images
 
 
 @contextmanager

@@ -67,3 +67,22 @@ def test_gradients_of_a_conv_cost_what_it_costs(conv, groups):
         out.sum().backward()
     places = (out if conv is torch.nn.Conv2d else maps)[:, 0].numel()
     assert counter.get_total_flops() == 3 * 2 * places * layer.weight.numel()
+
+
+def test_the_reference_has_the_losses_of_the_dense_step(tiny_config, build, views):
+    """It computes more in the target, and throws that away."""
+    results, projected = [], []
+    for reference in (False, True):
+        model = build(dict(tiny_config, type='mcl_mm.AuthorsMCL' if reference else 'mcl_mm.MCL'))
+        model.train()
+        batch = dict(inputs=views(8))
+        cells = []
+        model.target.neck.projector.register_forward_hook(
+            lambda _, args, output, cells=cells: cells.append(len(args[0]))
+        )
+        torch.manual_seed(1)
+        results.append(model.loss(model.data_preprocessor(batch)['inputs']))
+        projected.append(cells)
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    sheets = 8 + 2 + 1 + 1
+    assert projected == [[sheets] * 2, [64 * sheets, 16 * sheets, 4 * sheets, sheets] * 2]

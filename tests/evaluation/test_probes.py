@@ -17,6 +17,7 @@ from torchvision.ops import roi_align
 
 from conftest import ROOT, draw_images
 from mcl_mm.evaluation import DenseProbe, KNNProbe, fit_linear, vote
+from mcl_mm.evaluation.dense_probe import add_background
 from mcl_mm.evaluation.probe import normalise, undisturbed
 from mcl_mm.registry import MODELS
 
@@ -171,6 +172,27 @@ def test_images_come_as_the_model_is_used_to(tiny_config, build):
     assert normalised.tolist() == [(10 - 1) / 2, (20 - 2) / 4, (30 - 3) / 8]
 
 
+@pytest.mark.parametrize(
+    ('settings', 'wrapped'),
+    [
+        (dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, mean=[1, 2, 3], std=[2, 4, 8]), False),
+        (dict(type='mmpretrain.ClsDataPreprocessor'), False),
+        (dict(type='mmpretrain.SelfSupDataPreprocessor', bgr_to_rgb=True, mean=[1, 2, 3], std=[2, 4, 8]),
+         True),
+        (dict(type='mmpretrain.SelfSupDataPreprocessor'), True),
+        (dict(type='ImgDataPreprocessor', bgr_to_rgb=True, mean=[1, 2, 3], std=[2, 4, 8]), False),
+    ],
+)  # fmt: skip
+def test_images_come_as_any_method_is_used_to(settings, wrapped):
+    """What its preprocessor itself makes of a batch."""
+    model = torch.nn.Linear(1, 1)
+    model.data_preprocessor = MODELS.build(settings)
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    batch = dict(inputs=[images.clone()] if wrapped else images.clone(), data_samples=None)
+    expected = model.data_preprocessor(batch)['inputs']
+    torch.testing.assert_close(normalise(model, images), expected[0] if wrapped else expected)
+
+
 def test_unreadable_images_are_left_out(colour_folders, tiny_config, build):
     (colour_folders / 'red/0.png').write_text('text')
     probe = KNNProbe(str(colour_folders), side=64, k=3, num_workers=0)
@@ -182,6 +204,34 @@ def test_dense_probe_tells_colours_apart(colour_boxes, tiny_config, build):
     probe.before_run(runner)
     scalars = probe.run(runner, 0)
     assert scalars == dict(dense_acc=1.0, dense_chance=pytest.approx(1 / 3))
+
+
+def test_dense_probe_tells_one_class_from_background(colour_boxes, tiny_config, build):
+    content = json.loads((colour_boxes / 'boxes.json').read_text())
+    content['annotations'] = [a for a in content['annotations'] if a['category_id'] == 7]
+    (colour_boxes / 'one.json').write_text(json.dumps(content))
+    probe = DenseProbe(str(colour_boxes), 'one.json', 'images', num_workers=0)
+    runner = FakeRunner(build(tiny_config))
+    probe.before_run(runner)
+    assert probe.run(runner, 0) == dict(dense_acc=1.0, dense_chance=0.5)
+
+
+def test_background_is_beside_the_objects_and_as_large():
+    """Where there is place for it: two objects of which one fills all that is left."""
+    boxes = np.array([[0, 0, 30, 40], [40, 0, 200, 200]], np.float32)
+    item = dict(gt_bboxes=boxes, gt_labels=np.array([3, 3]), size=(200, 200))
+    found = add_background(item)
+    assert found['gt_labels'].tolist() == [3, 3, 4]
+    x1, y1, x2, y2 = found['gt_bboxes'][2].tolist()
+    assert (x2 - x1, y2 - y1) == pytest.approx((30, 40), abs=1e-3)
+    assert min(x1, y1) >= 0
+    assert max(x2, y2) <= 200
+    shared = [
+        max(0, min(x2, b[2]) - max(x1, b[0])) * max(0, min(y2, b[3]) - max(y1, b[1])) for b in boxes
+    ]
+    assert sum(shared) <= 0.1 * 30 * 40
+    assert add_background(item)['gt_bboxes'].tolist() == found['gt_bboxes'].tolist()
+    assert len(item['gt_bboxes']) == 2
 
 
 def test_dense_probe_without_information_is_at_chance(tiny_config, build, colour_boxes):
@@ -331,10 +381,16 @@ def test_refused_before_training(tmp_path, colour_folders, colour_boxes, tiny_co
         DenseProbe(str(colour_boxes), 'none.json')
     with pytest.raises(FileNotFoundError, match=r'no image .* at .*/coco/0\.png: set img_prefix'):
         DenseProbe(str(colour_boxes), 'boxes.json')
+    full = dict(id=1, image_id=1, bbox=[0, 0, 160, 128], category_id=7, area=9, iscrowd=0)
     content = json.loads((colour_boxes / 'boxes.json').read_text())
-    content['annotations'] = [a for a in content['annotations'] if a['category_id'] == 7]
-    (colour_boxes / 'one.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='at least two classes in both halves of its 10 images'):
-        DenseProbe(str(colour_boxes), 'one.json', 'images')
+    (colour_boxes / 'full.json').write_text(json.dumps(dict(content, annotations=[full])))
+    with pytest.raises(ValueError, match='with background beside them, in both halves of its 1 '):
+        DenseProbe(str(colour_boxes), 'full.json', 'images')
+    with pytest.raises(
+        FileNotFoundError, match='a folder of images for each class, and .*has no folder'
+    ):
+        KNNProbe(str(colour_boxes / 'images'))
+    with pytest.raises(FileNotFoundError, match='nowhere is not there'):
+        KNNProbe('/nowhere')
     with pytest.raises(ValueError, match='which Linear does not have: use KNNProbe'):
         dense_probe(colour_boxes).before_run(FakeRunner(torch.nn.Linear(1, 1)))

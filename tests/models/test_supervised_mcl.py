@@ -6,16 +6,14 @@ import shutil
 import subprocess
 import sys
 
-import plot_run
 import pytest
-import test as test_tool  # tools/test.py
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
-from conftest import ROOT, build_detector, draw_images, tiny_detector
+from conftest import ROOT, build_detector, call_tool, draw_images, tiny_detector
+from mcl_mm.evaluation.run_page import pictures as run_pictures
 from mcl_mm.models import MultiLevelClassificationHead
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.detector.fit import carry
@@ -194,27 +192,20 @@ def test_learns_its_folders_and_tells_plain_images_apart(folder, monkeypatch, ca
     """Train, test, and into a detector, by the tools."""
     run(folder / 'config.py', folder / 'whole')
     checkpoint = (folder / 'whole/last_checkpoint').read_text()
-    arguments = ['tools/test.py', str(folder / 'config.py'), checkpoint, '--work-dir',
-                 str(folder / 'test'), '--cfg-options', 'log_level=INFO']  # fmt: skip
-    monkeypatch.setattr(sys, 'argv', arguments)
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        test_tool.main()
+    arguments = [folder / 'config.py', checkpoint, '--work-dir', folder / 'test', '--cfg-options',
+                 'log_level=INFO']  # fmt: skip
+    call_tool(monkeypatch, 'test', *arguments)
     logged = capsys.readouterr()
     accuracy = re.findall(r'accuracy/top1: ([\d.]+)', logged.out + logged.err)
     assert float(accuracy[-1]) > 65  # chance: 33
 
     shutil.copytree(folder / 'images', folder / 'renamed')
     (folder / 'renamed/cats').rename(folder / 'renamed/an_earlier_name')
-    monkeypatch.setattr(
-        sys, 'argv', [*arguments, f'test_dataloader.dataset.data_root={folder}/renamed']
-    )
-    with (
-        DefaultScope.overwrite_default_scope('mmengine'),
-        pytest.raises(SystemExit, match='other folders than what the model learns from.*earlier'),
-    ):
-        test_tool.main()
+    renamed = f'test_dataloader.dataset.data_root={folder}/renamed'
+    with pytest.raises(SystemExit, match='other folders than what the model learns from.*earlier'):
+        call_tool(monkeypatch, 'test', *arguments, renamed)
 
-    pictures, sentences = plot_run.pictures(folder / 'whole', 6, 0)
+    pictures, sentences = run_pictures(folder / 'whole', 6, 0)
     assert [title.split(': ')[1] for title, _ in pictures] == ['sheets']
     assert not sentences
 

@@ -13,20 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, SMALL, draw_images
 from conftest import call_tool as call
 
 PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
 FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
-SMALL = [
-    'train_dataloader.batch_size=4',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'train_cfg.max_iters=2',
-    'default_hooks.checkpoint.interval=2',
-    'default_hooks.logger.interval=1',
-    'log_level=ERROR',
-]
 
 
 def run(*command, **environment):
@@ -95,7 +86,7 @@ def test_too_many_bad_images_stop_the_run_in_one_line(work, monkeypatch):
 
 
 def test_montage_picture(work, monkeypatch, tmp_path):
-    call(monkeypatch, 'browse_montage', PRETRAIN, tmp_path / 'm.png', '--batch-size', 8,
+    call(monkeypatch, 'browse', PRETRAIN, tmp_path / 'm.png', '--batch-size', 8,
          '--cfg-options', f'train_dataloader.dataset.data_root={work / "images"}')  # fmt: skip
     picture = cv2.imread(str(tmp_path / 'm.png'))
     assert picture.shape[:2] == (2 * (448 + 36 + 6), 4 * (448 + 12))
@@ -272,7 +263,7 @@ def test_quickstart_report(work, monkeypatch, capsys):
         ('convert_official', ['{work}/export.pth', '/tmp/out.pth'],
          "ValueError: not a checkpoint of the authors' MCL code: .* mcl_mm export"),
         ('test', [PRETRAIN, '{work}/export.pth'], 'ValueError: .* has no test_dataloader'),
-        ('browse_montage', [PRETRAIN, '/tmp/out.png', '--cfg-options',
+        ('browse', [PRETRAIN, '/tmp/out.png', '--cfg-options',
                             'train_dataloader.dataset.data_root=/nowhere'],
          'FileNotFoundError: .*no image folder'),
     ],

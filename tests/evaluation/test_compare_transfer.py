@@ -2,18 +2,16 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
-from compare_transfer import headline, last_evaluation, main, starts_with_room, table, write_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from conftest import ROOT
-from mcl_mm.engine import TransferHook
+from conftest import ROOT, call_tool
+from mcl_mm.evaluation.compare_transfer import starts_with_room, table
 from mcl_mm.transfer import to_mmdet
 from tiny_datasets import write_voc
 
@@ -49,26 +47,6 @@ def test_starts_are_those_that_differ_for_the_detector(export, capsys):
         assert list(starts_with_room(Config.fromfile(RETINANET), export, ['+neck'])) == ['+neck']
 
 
-def test_random_is_random(tmp_path):
-    """No weights from elsewhere, under whatever key a config has them; how layers are drawn stays."""
-    cfg = Config.fromfile(RETINANET)
-    file = dict(type='Pretrained', checkpoint='elsewhere.pth')
-    drawn = dict(type='Xavier', layer='Conv2d', distribution='uniform')
-    cfg.model.init_cfg = file
-    cfg.model.pretrained = 'elsewhere.pth'
-    cfg.model.backbone.update(init_cfg=[drawn, file], pretrained='elsewhere.pth')
-    cfg.model.neck.init_cfg = file
-    cfg.custom_hooks = [dict(type=TransferHook), dict(type='mcl_mm.TransferHook')]
-    for start in ((), ('backbone',)):
-        write_config(cfg, start, 'export.pth', 0, tmp_path / 'config.py')
-        text = (tmp_path / 'config.py').read_text()
-        assert 'elsewhere' not in text
-        assert text.count('TransferHook') == len(start)
-    cfg.model.neck.init_cfg = drawn
-    write_config(cfg, (), 'export.pth', 0, tmp_path / 'config.py')
-    assert Config.fromfile(tmp_path / 'config.py').model.neck.init_cfg == drawn
-
-
 def test_table_holds_mean_and_sample_deviation():
     results = {
         'random': [{'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_s': 9}, {'coco/bbox_mAP': 0.3}],
@@ -82,37 +60,8 @@ def test_table_holds_mean_and_sample_deviation():
     assert table(one).splitlines()[1].split() == ['random', '0.100']
 
 
-@pytest.mark.parametrize(
-    ('names', 'chosen'),
-    [
-        (['coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_s', 'coco/segm_mAP'],
-         ['coco/bbox_mAP', 'coco/segm_mAP']),
-        (['pascal_voc/mAP', 'pascal_voc/AP50'], ['pascal_voc/mAP', 'pascal_voc/AP50']),
-        (['lvis/bbox_AP', 'lvis/bbox_AP50', 'lvis/bbox_APr'], ['lvis/bbox_AP', 'lvis/bbox_AP50']),
-        (['coco_panoptic/PQ', 'coco_panoptic/SQ'], ['coco_panoptic/PQ']),
-        (['own/score'], ['own/score']),
-    ],
-)  # fmt: skip
-def test_headline_metrics(names, chosen):
-    assert headline(names) == chosen
-
-
-def test_the_last_evaluation_counts():
-    scalars = [
-        dict(step=1, loss=2.0, **{'a/b': 7}),
-        {'step': 1, 'coco/bbox_mAP': 0.1, 'data_time': 1.0},
-        dict(step=2, loss=1.0),
-        {'step': 2, 'coco/bbox_mAP': 0.2, 'time': 1.0},
-    ]
-    assert last_evaluation(scalars) == {'coco/bbox_mAP': 0.2}
-    with pytest.raises(RuntimeError, match='nothing was evaluated'):
-        last_evaluation(scalars[:1])
-
-
 def compare(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['tools/compare_transfer.py', *map(str, arguments)])
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        main()
+    call_tool(monkeypatch, 'compare_transfer', *arguments)
 
 
 def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):

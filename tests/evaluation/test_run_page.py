@@ -7,14 +7,17 @@ import re
 import cv2
 import matplotlib.pyplot as plt
 import pytest
-from browse_montage import build_montage
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from plot_run import curves, draw_curves, draw_neighbours, read_scalars
-from test_tools import PRETRAIN, SMALL, call
 
-from conftest import draw_images
+from conftest import ROOT, SMALL, draw_images
+from conftest import call_tool as call
+from mcl_mm.evaluation.montage_picture import build_montage
+from mcl_mm.evaluation.run_log import read_scalars
+from mcl_mm.evaluation.run_page import draw_curves, draw_neighbours
 from mcl_mm.models.montage import Montage
+
+PRETRAIN = ROOT / 'configs/quickstart/pretrain.py'
 
 
 def write(run, name, lines):
@@ -22,39 +25,6 @@ def write(run, name, lines):
     folder.mkdir(parents=True)
     text = '\n'.join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (folder / 'scalars.json').write_text(text)
-
-
-def test_a_resumed_run_is_one_curve(tmp_path):
-    """Killed after iteration 35, resumed at 20, killed while writing; 25 to 35 count once."""
-    write(tmp_path, '20260101_000000', [dict(step=s, loss=float(s)) for s in range(5, 40, 5)])
-    resumed = [dict(step=s, loss=100.0 + s) for s in range(25, 50, 5)]
-    write(tmp_path, '20260102_000000', [*resumed, '{"step": 50, "lo'])
-    (tmp_path / '20260103_000000/vis_data').mkdir(parents=True)
-    (tmp_path / '20260103_000000/vis_data/scalars.json').touch()  # died before its first line
-    scalars = read_scalars(tmp_path)
-    assert [s['step'] for s in scalars] == list(range(5, 50, 5))
-    assert [s['loss'] for s in scalars] == [5, 10, 15, 20, 125, 130, 135, 140, 145]
-
-
-def test_a_run_started_anew_replaces_the_old_one(tmp_path):
-    write(tmp_path, '1', [dict(step=s, loss=1.0) for s in (5, 10, 15)])
-    write(tmp_path, '2', [dict(step=5, loss=2.0)])
-    assert [(s['step'], s['loss']) for s in read_scalars(tmp_path)] == [(5, 2.0)]
-
-
-def test_curves_are_means_of_the_sides():
-    scalars = [
-        dict(step=5, acc_q_level_0=0.1, acc_k_level_0=0.3, acc_q_level_1=0.5, acc_k_level_1=0.5),
-        dict(step=7, knn_acc=0.9),
-        dict(step=10, acc_q_level_0=0.2, acc_k_level_0=0.2, acc_gap=7.0, lr=0.01),
-    ]
-    found = curves(scalars, 'acc')
-    assert {level: points[0] for level, points in found.items()} == {'0': [5, 10], '1': [5]}
-    assert found['0'][1] == pytest.approx([0.2, 0.2])
-    assert found['1'][1] == [0.5]
-    assert curves(scalars, 'lr') == {'': ([10], [0.01])}
-    assert curves(scalars, 'knn_acc') == {'': ([7], [0.9])}
-    assert curves(scalars, 'std') == {}
 
 
 def test_neighbours_are_those_of_the_loss(tiny_config, build, views):
@@ -86,7 +56,7 @@ def run(tmp_path_factory):
 
 
 def test_one_page_of_curves_and_pictures(run, monkeypatch, capsys):
-    call(monkeypatch, 'plot_run', run, '--images', 4)
+    call(monkeypatch, 'plot', run, '--images', 4)
     printed = capsys.readouterr().out
     for level in range(4):
         assert re.search(rf'level {level}: \d+ of \d+ tiles find their own among 4', printed)
@@ -120,7 +90,7 @@ def test_pictures_show_the_same_images_every_time(run):
 def test_runs_are_compared_in_the_same_axes(run, monkeypatch, tmp_path, capsys):
     other = tmp_path / 'second'
     write(other, '1', [dict(step=s, loss=s / 7, knn_acc=0.25) for s in (1, 2)])
-    call(monkeypatch, 'plot_run', run, other, '--out', tmp_path / 'page', '--images', 0)
+    call(monkeypatch, 'plot', run, other, '--out', tmp_path / 'page', '--images', 0)
     page = (tmp_path / 'page/run.html').read_text()
     assert re.search(r'<th>first<br>to iteration 2</th><th>second<br>to iteration 2</th>', page)
     assert re.search(r'<td>loss</td><td>[\d.]+ → [\d.]+</td><td>0.1429 → 0.2857</td>', page)
@@ -148,19 +118,19 @@ def test_axes_hold_what_was_logged():
 def test_without_weights_or_data_the_reason_is_said(run, monkeypatch, tmp_path, capsys):
     bare = tmp_path / 'bare'
     write(bare, '1', [dict(step=1, loss=1.0)])
-    call(monkeypatch, 'plot_run', bare)
+    call(monkeypatch, 'plot', bare)
     assert 'No pictures of' in (bare / 'run.html').read_text()
     (run / 'iter_2.pth').rename(tmp_path / 'iter_2.pth')
-    call(monkeypatch, 'plot_run', run, '--out', bare)
+    call(monkeypatch, 'plot', run, '--out', bare)
     assert re.search(r'No pictures of .*: no checkpoint at .*iter_2\.pth', capsys.readouterr().out)
     (tmp_path / 'iter_2.pth').rename(run / 'iter_2.pth')
     (run.parent / 'images').rename(tmp_path / 'moved')
-    call(monkeypatch, 'plot_run', run, '--out', bare)
+    call(monkeypatch, 'plot', run, '--out', bare)
     assert re.search(r'No pictures of .*: .*no image folder at', capsys.readouterr().out)
     (tmp_path / 'moved').rename(run.parent / 'images')
 
 
 def test_a_folder_without_a_run(monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as error:
-        call(monkeypatch, 'plot_run', tmp_path)
+        call(monkeypatch, 'plot', tmp_path)
     assert re.match('FileNotFoundError: no .*scalars.json with values', error.value.code)

@@ -1,18 +1,18 @@
 """Comparing pre-trainings: others as mmpretrain has them, fair shares, real runs at a tiny size."""
 
 import json
-import sys
 
-import compare_pretrain
 import pytest
 import torch
-from compare_pretrain import RANDOM, Method, check, count, prepare, table
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.structures import DataSample
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, call_tool, draw_images
+from mcl_mm.evaluation import compare_pretrain
+from mcl_mm.evaluation.compare_pretrain import RANDOM, Method, check, prepare, table
+from mcl_mm.evaluation.cost import multiply_adds_of_peer
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint, to_mmdet
 from tiny_datasets import write_voc
@@ -118,8 +118,7 @@ def test_costs_are_those_counted_elsewhere(name, giga):
     view = torch.zeros(3, 224, 224, dtype=torch.uint8)
     views = view if name == 'supervised' else [view, view]
     sample = dict(inputs=views, data_samples=DataSample().set_gt_label(0))
-    with DefaultScope.overwrite_default_scope('mcl_mm'):
-        cost = count([sample] * 2, model)
+    cost = multiply_adds_of_peer(model, [sample] * 2)
     assert cost / 1e9 == pytest.approx(giga, abs=0.06)
 
 
@@ -206,9 +205,11 @@ def work(tmp_path_factory):
 
 
 def compare(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['tools/compare_pretrain.py', *map(str, arguments)])
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        compare_pretrain.main()
+    call_tool(monkeypatch, 'compare_pretrain', *arguments)
+
+
+def opened(path, images, gpus=1):
+    return prepare(Config.fromfile(path), path.stem, str(images), gpus)
 
 
 def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
@@ -255,7 +256,7 @@ def test_equal_compute_is_equal(work, monkeypatch):
 
 
 def test_unfair_or_useless_comparisons_are_refused(work):
-    first, other = (prepare(str(work / f'{name}.py'), str(work / 'images')) for name in NETWORKS)
+    first, other = (opened(work / f'{name}.py', work / 'images') for name in NETWORKS)
     detector = Config.fromfile(work / 'detector.py')
     check([first, other], detector)
     with pytest.raises(ValueError, match='different names'):
@@ -268,14 +269,14 @@ def test_unfair_or_useless_comparisons_are_refused(work):
     ):
         check([first, other], detector)
     with pytest.raises(ValueError, match='not a config of pre-training'):
-        prepare(str(work / 'detector.py'), str(work / 'images'))
+        opened(work / 'detector.py', work / 'images')
     with pytest.raises(FileNotFoundError, match='no image folder'):
-        prepare(str(work / 'mocov2.py'), str(work / 'nowhere'))
+        opened(work / 'mocov2.py', work / 'nowhere')
     for name in ('ants', 'bees'):
         draw_images(work / 'labelled' / name, 4)
-    supervised = str(ROOT / 'configs/quickstart/supervised.py')
+    supervised = ROOT / 'configs/quickstart/supervised.py'
     with pytest.raises(ValueError, match='2 classes, the model 1000: set model.head.num_classes=2'):
-        prepare(supervised, str(work / 'labelled'))
+        opened(supervised, work / 'labelled')
 
 
 def test_a_peer_exports_its_backbone_and_a_detector_is_no_peer():

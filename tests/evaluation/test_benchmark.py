@@ -1,20 +1,20 @@
-"""What tools/benchmark.py measures is what it says, and its output keeps its shape."""
+"""What a benchmark measures is what it says, and its output keeps its shape."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from unittest import mock
 
-import benchmark
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, call_tool, draw_images
+from mcl_mm.evaluation import benchmark
+from mcl_mm.evaluation.benchmark_report import ROWS
+from mcl_mm.evaluation.timing import PARTS
 
 RECIPES = [ROOT / f'configs/mcl_r50_100e{variant}.py' for variant in ('', '_fast')]
 NETWORK = """
@@ -40,9 +40,8 @@ def work(tmp_path_factory):
 
 
 def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['tools/benchmark.py', *map(str, arguments)])
-    with mock.patch.dict(os.environ), DefaultScope.overwrite_default_scope('mmengine'):
-        benchmark.main()
+    with mock.patch.dict(os.environ):
+        call_tool(monkeypatch, 'benchmark', *arguments)
 
 
 def test_a_recipe_and_the_reference_take_turns(work):
@@ -60,12 +59,12 @@ def test_a_recipe_and_the_reference_take_turns(work):
     assert expected.items() <= report.items()
     names = [candidate['name'] for candidate in report['candidates']]
     assert names == ['mcl_r50_100e_fast_reference', 'mcl_r50_100e_fast']
-    keys = {key for key, *_ in benchmark.ROWS}
+    keys = {key for key, *_ in ROWS}
     for candidate in report['candidates']:
         (values,) = candidate['rounds']
         assert set(values) == set(candidate['values']) == keys
         assert (candidate['batch_size'], candidate['side']) == (4, 64)
-        shares = [values[f'{part}_share'] for part in benchmark.PARTS]
+        shares = [values[f'{part}_share'] for part in PARTS]
         assert sum(shares) == pytest.approx(1)
         assert min(shares) >= 0
         assert 0 < values['data_share'] < 1
@@ -78,21 +77,6 @@ def test_a_recipe_and_the_reference_take_turns(work):
         assert 'aten::convolution_backward' in (work / f'profile/{name}.txt').read_text()
         trace = json.loads((work / f'profile/{name}.json').read_text())
         assert {'montage', 'EMA'} <= {event.get('name') for event in trace['traceEvents']}
-
-
-@pytest.fixture
-def small_step(tiny_config, build, views):
-    """Makes a model, its optimiser and a batch, always the same."""
-
-    def make():
-        model = build(tiny_config).train()
-        return (
-            model,
-            OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)),
-            dict(inputs=views(8)),
-        )
-
-    return make
 
 
 def test_no_round_only_counts(work, monkeypatch, capsys):
@@ -122,90 +106,6 @@ def test_a_recipe_takes_turns_at_several_sizes(work, monkeypatch, capsys):
     assert costs[1] / costs[0] == pytest.approx(1.5**2, rel=0.05)
 
 
-def test_watching_a_step_leaves_it_as_it_is(small_step):
-    """Losses, weights and target are those of an unwatched step, and every part is seen."""
-    results = []
-    for watched in (False, True):
-        model, wrapper, batch = small_step()
-        stopwatch = benchmark.Stopwatch()
-        if watched:
-            benchmark.watch_parts(model, wrapper, stopwatch)
-        torch.manual_seed(1)
-        results.append((benchmark.train_step(model, wrapper, batch), model.state_dict()))
-    torch.testing.assert_close(*results, rtol=0, atol=0)
-    assert {part: len(spans) for part, spans in stopwatch.spans.items()} == {
-        'montage': 1, 'online': 2, 'target': 2, 'loss': 2, 'backward': 1, 'optimiser': 2, 'EMA': 1,
-    }  # fmt: skip
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU PyTorch counts')
-def test_peak_memory_is_what_a_step_has_in_use():
-    """Not what earlier ones left: many blocks of a size that glibc keeps."""
-    before = benchmark.peak_memory(lambda: None)
-    left = [torch.ones(2**20 * 4 // 4) for _ in range(64)]  # 4 MiB each
-    del left
-    nothing, quarter = (
-        benchmark.peak_memory(step) / 2**30
-        for step in (lambda: None, lambda: torch.ones(64 * 2**20))
-    )
-    assert abs(nothing - before / 2**30) < 0.05
-    assert quarter - nothing == pytest.approx(0.25, abs=0.03)
-
-
-def test_the_target_moves_only_with_an_update(small_step):
-    """With accumulation, two steps in three end without."""
-    model, _, batch = small_step()
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=3)
-    wrapper.initialize_count_status(model, 0, 3)
-    stopwatch = benchmark.Stopwatch()
-    benchmark.watch_parts(model, wrapper, stopwatch)
-    for _ in range(3):
-        benchmark.train_step(model, wrapper, batch)
-    assert [len(stopwatch.spans[part]) for part in ('backward', 'EMA')] == [3, 1]
-
-
-def test_the_reference_has_the_losses_of_the_dense_step(small_step):
-    """It computes more in the target, and throws that away."""
-    results, projected = [], []
-    for reference in (False, True):
-        model, _, batch = small_step()
-        if reference:
-            benchmark.compute_like_the_authors(model)
-        cells = []
-        model.target.neck.projector.register_forward_hook(
-            lambda _, args, output, cells=cells: cells.append(len(args[0]))
-        )
-        torch.manual_seed(1)
-        results.append(model.loss(model.data_preprocessor(batch)['inputs']))
-        projected.append(cells)
-    torch.testing.assert_close(*results, rtol=0, atol=0)
-    sheets = 8 + 2 + 1 + 1
-    assert projected == [[sheets] * 2, [64 * sheets, 16 * sheets, 4 * sheets, sheets] * 2]
-
-
-def test_stopwatch_adds_up_the_calls():
-    stopwatch = benchmark.Stopwatch()
-    nap = stopwatch.timed('nap', time.sleep)
-    nap(0.05)
-    nap(0.15)
-    assert 0.2 <= stopwatch.seconds('nap') < 1
-    assert stopwatch.seconds('never') == 0
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_stopwatch_times_the_gpu_and_not_the_calls():
-    x = torch.randn(4096, 4096, device='cuda')
-    stopwatch = benchmark.Stopwatch()
-    multiply = stopwatch.timed('multiply', lambda: [x @ x for _ in range(50)])
-    multiply()
-    stopwatch.spans.clear()
-    benchmark.synchronise()
-    begin = time.perf_counter()
-    multiply()
-    benchmark.synchronise()
-    assert stopwatch.seconds('multiply') == pytest.approx(time.perf_counter() - begin, rel=0.1)
-
-
 def test_processes_get_the_settings_of_the_allocator(monkeypatch):
     monkeypatch.setenv('MALLOC_TRIM_THRESHOLD_', '123')
     monkeypatch.delenv('MALLOC_MMAP_MAX_', raising=False)
@@ -213,32 +113,6 @@ def test_processes_get_the_settings_of_the_allocator(monkeypatch):
     settings = benchmark.allocator_settings()
     names = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_MAX_', 'TWO_LINES')
     assert [settings[name] for name in names] == ['123', '0', 'one\ntwo=three']
-
-
-def test_summary_and_table():
-    """Ratios are taken round by round: a slow round slows both of its turns."""
-    keys = [key for key, *_ in benchmark.ROWS]
-    rates = [(10, 20), (4, 12), (8, 20)]
-    rounds = [
-        [
-            dict(dict.fromkeys(keys, 0.5), step_rate=rate, EMA_share=share, loss_share=None)
-            for rate, share in zip(turn, (None, 0.5))
-        ]
-        for turn in rates
-    ]
-    first, second = benchmark.summarise(rounds)
-    assert first['values']['step_rate'] == dict(median=8, min=4, max=10)
-    assert second['values']['step_rate'] == dict(median=20, min=12, max=20)
-    assert first['ratios']['step_rate'] == dict(median=1, min=1, max=1)
-    assert second['ratios']['step_rate'] == dict(median=2.5, min=2, max=3)
-    assert first['values']['EMA_share'] is None
-    assert 'EMA_share' not in first['ratios']
-    lines = benchmark.table(['a', 'b'], [first, second]).splitlines()
-    assert '| step alone, images/s | 8 (4 to 10) | 20 (12 to 20) |' in lines
-    assert '| - times the first | 1.00 | 2.50 (2.00 to 3.00) |' in lines
-    assert '| EMA, of the step | - | 50.0% |' in lines
-    assert not any('loss, of the step' in line for line in lines)  # nobody's
-    assert '| online, of the step | 50.0% | 50.0% |' in lines
 
 
 def test_side_and_batch_of_both_recipes(work):
@@ -252,20 +126,6 @@ def test_side_and_batch_of_both_recipes(work):
             batch = benchmark.DATASETS.build(dataset)[0]['inputs']
         assert batch[0].shape == (3, 96, 96)
         assert cfg.train_dataloader.batch_size == 8
-
-
-def test_drawn_photos_cost_what_photos_cost(tmp_path):
-    """Photographs of COCO, at this size and quality, take 3.1 bits a pixel."""
-    benchmark.draw_photos(str(tmp_path), 4)
-    sizes = [path.stat().st_size * 8 / (500 * 375) for path in tmp_path.glob('*.jpg')]
-    assert len(sizes) == 4
-    assert 2.5 < min(sizes) <= max(sizes) < 3.5
-
-
-def test_images_are_listed_as_often_as_an_epoch_needs(work, tmp_path):
-    benchmark.list_images(str(work / 'images'), 12, str(tmp_path / 'list.txt'))
-    names = (tmp_path / 'list.txt').read_text().splitlines()
-    assert names == [f'{index % 5:04d}.jpg' for index in range(12)]
 
 
 @pytest.mark.parametrize(
