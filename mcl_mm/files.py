@@ -1,0 +1,119 @@
+"""Files that appear under their name when they are complete, or not at all."""
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
+
+SUFFIX = '.mcl_mm_tmp'  # of files that are being written
+
+
+@contextlib.contextmanager
+def atomic_path(path: Union[str, Path]) -> Iterator[str]:
+    """A path to write to; what is there at the end takes the place of ``path``.
+
+    Several processes may write the same file: each has a temporary one of its own, in the same folder.
+
+    Args:
+        path (str | Path): The file. Folders above it are made.
+
+    Yields:
+        str: Path of an empty file with the same ending.
+
+    Raises:
+        OSError: It could not be written. A file that was there before is as it was.
+    """
+    path = os.path.abspath(path)
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    # A short name: the system allows 255 bytes, and ``path`` may have them. Hidden: no image, no checkpoint.
+    prefix = f'.{socket.gethostname()[:64]}.{os.getpid()}.'
+    descriptor, temporary = tempfile.mkstemp(SUFFIX + os.path.splitext(name)[1], prefix, folder)
+    os.close(descriptor)
+    try:
+        yield temporary
+        os.chmod(temporary, mode_of(path))  # mkstemp's are for the owner alone
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def mode_of(path: str) -> int:
+    """Permissions of a file, or those that a new one gets."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def write_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Write a file as a whole or not at all, and read it back from the disk.
+
+    Args:
+        path (str | Path): The file.
+        content (bytes): What it shall hold.
+
+    Raises:
+        OSError: See :func:`atomic_path`; or it reads back other than it was written.
+    """
+    with atomic_path(path) as temporary:
+        with open(temporary, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if hasattr(os, 'posix_fadvise'):  # so that reading asks the disk, not the memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        check_same(temporary, content)
+
+
+def write_text(path: Union[str, Path], text: str, encoding: str = 'utf-8') -> None:
+    """Write a text file; see :func:`write_bytes`. File names in it may hold undecodable bytes."""
+    write_bytes(path, text.encode(encoding, errors='surrogateescape'))
+
+
+def check_same(path: str, content: bytes, chunk: int = 1 << 24) -> None:
+    """Raise OSError unless the file holds the content."""
+    content = memoryview(content)
+    with open(path, 'rb') as file:
+        for begin in range(0, len(content) + 1, chunk):
+            if file.read(chunk) != content[begin : begin + chunk]:
+                raise OSError(f'{path} reads back other than it was written')
+
+
+def unfinished(folder: Union[str, Path]) -> list[str]:
+    """Files in a folder that :func:`atomic_path` has not put in their place (yet)."""
+    with contextlib.suppress(OSError):
+        return [e.path for e in os.scandir(folder) if e.name.startswith('.') and SUFFIX in e.name]
+    return []
+
+
+def remove_unfinished(folder: Union[str, Path]) -> None:
+    """Remove what processes of this machine were writing into a folder when they were killed."""
+    for path in unfinished(folder):
+        host, pid = os.path.basename(path)[1:].split(SUFFIX)[0].rsplit('.', 2)[:2]
+        if host != socket.gethostname()[:64]:
+            continue  # nobody here knows whether it is still being written
+        try:
+            os.kill(int(pid), 0)
+            alive = int(pid) != os.getpid()
+        except ProcessLookupError:
+            alive = False
+        except PermissionError:  # somebody else's
+            alive = True
+        if not alive:
+            with contextlib.suppress(OSError):
+                os.remove(path)
