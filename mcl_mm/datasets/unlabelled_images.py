@@ -82,7 +82,7 @@ class UnlabelledImages(CustomDataset):
         self.folders = folders
         self.value_range = read_value_range(value_range)
         self.range_measured = False
-        self.passed_over = Counter()
+        self.passed_over, self.labels_unused = Counter(), False
         super().__init__(
             data_root=data_root,
             ann_file=os.fspath(ann_file),
@@ -98,7 +98,7 @@ class UnlabelledImages(CustomDataset):
             list[dict]: ``dict(img_path=...)`` per image, sorted by path.
         """
         data_list = self.find_images()
-        self.tell_passed_over()
+        self.tell_unused()
         range_file = self.ann_file + RANGE_FILE
         if self.value_range is None and self.ann_file and os.path.isfile(range_file):
             self.value_range = read_value_range(range_file)
@@ -139,12 +139,13 @@ class UnlabelledImages(CustomDataset):
             lines (Sequence[tuple[int, str]]): Of :func:`~mcl_mm.datasets.lists.read_list`.
         """
         named = [without_label(line, tuple(self.extensions)) for _, line in lines]
-        if any(label is not None for _, label in named):
-            print_log(f'the labels in {self.ann_file} are not used', 'current')
+        self.labels_unused = any(label is not None for _, label in named)
         return [dict(img_path=join(self.img_prefix, name)) for name, _ in named]
 
-    def tell_passed_over(self) -> None:
-        """Say once which files of the folder are not used."""
+    def tell_unused(self) -> None:
+        """Say once which files of the folder, or what of a list, is not used."""
+        if self.labels_unused:
+            print_log(f'the labels in {self.ann_file} are not used', 'current')
         if self.passed_over:
             text = describe_passed_over(self.passed_over)
             print_log(f'files of {self.data_root} that are passed over: {text}', 'current')
