@@ -55,6 +55,9 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
         argv (Sequence[str], optional): The arguments. Defaults to None, those of the process.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # names of files may be made of any bytes
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
     if name is None:
         parser = argparse.ArgumentParser(
             prog='mcl-mm',

@@ -1,5 +1,6 @@
+from .decoding import BadImageError
 from .labelled_images import LabelledImages
-from .loading import BadImageError, LoadAnyImage, read_image
+from .loading import LoadAnyImage, read_image
 from .native_views import NativeViews
 from .seeded_sampler import SeededIndex, SeededSampler, seed_generators
 from .unlabelled_images import UnlabelledImages

@@ -9,6 +9,9 @@ from mmengine.logging import print_log
 
 from mcl_mm.registry import DATASETS
 
+from .decoding import shown
+from .lists import join, split_label
+from .scan import is_hidden
 from .unlabelled_images import UnlabelledImages
 
 
@@ -24,7 +27,9 @@ class LabelledImages(UnlabelledImages):
         data_root (str): The folder.
         ann_file (str): A text file with a path relative to ``data_root`` and a label (an integer from
             0), separated by a space, on each line; or with paths alone, whose first folders are the
-            classes, as ``tools/check_images.py --list`` writes it. Defaults to '', all images.
+            classes, as ``check-images --list`` writes it. Defaults to '', all images.
+        classes (Sequence[str]): Names of the folders, in the order of their numbers; one of them may
+            lack images. Defaults to None, all folders that have some, sorted.
         **kwargs: The rest of :class:`UnlabelledImages`.
 
     Attributes:
@@ -32,7 +37,7 @@ class LabelledImages(UnlabelledImages):
 
     Raises:
         FileNotFoundError, ValueError: As :class:`UnlabelledImages`; or an image has no label, one that
-            is no integer from 0, or all have the same.
+            is no integer from 0, or all have the same; or ``classes`` lack a folder.
     """
 
     @property
@@ -47,13 +52,11 @@ class LabelledImages(UnlabelledImages):
             list[dict]: ``dict(img_path=..., gt_label=...)`` per image.
         """
         data_list = super().find_images()
-        if self.ann_file and any(split_label(info['img_path']) for info in data_list):
-            self.read_labels(data_list)
+        if 'gt_label' in data_list[0]:
             self.num_classes = max(info['gt_label'] for info in data_list) + 1
         else:
             self._metainfo['classes'] = self.label_by_folder(data_list)
             self.num_classes = len(self.classes)
-            self.warn_of_empty_folders()
         if len({info['gt_label'] for info in data_list}) < 2:
             raise ValueError(
                 f'all {len(data_list)} images of {self.ann_file or self.img_prefix} are of one class, '
@@ -61,42 +64,66 @@ class LabelledImages(UnlabelledImages):
             )
         return data_list
 
-    def read_labels(self, data_list: list[dict]) -> None:
-        """Take the labels off the ends of the paths."""
-        for number, info in enumerate(data_list, 1):
-            labelled = split_label(info['img_path'])
-            if labelled is None:
+    def read_list(self, lines: Sequence[tuple[int, str]]) -> list[dict]:
+        """The images of a list, and their labels if there are any."""
+        labelled = [split_label(line) for _, line in lines]
+        if not any(labelled):
+            return [dict(img_path=join(self.img_prefix, line)) for _, line in lines]
+        for (number, line), found in zip(lines, labelled):
+            if found is None:
                 raise ValueError(
                     f'line {number} of {self.ann_file} has no label: it should end in a space and an '
-                    f'integer from 0, got {os.path.basename(info["img_path"])!r}'
+                    f'integer from 0, got {os.path.basename(line)!r}'
                 )
-            info.update(img_path=labelled[0], gt_label=labelled[1])
+        return [dict(img_path=join(self.img_prefix, name), gt_label=n) for name, n in labelled]
 
     def label_by_folder(self, data_list: Sequence[dict]) -> tuple[str, ...]:
-        """Number the folders below the root; returns their names."""
-        folders = []
-        for info in data_list:
-            folder, _, rest = os.path.relpath(info['img_path'], self.img_prefix).partition(os.sep)
-            if not rest:
-                raise ValueError(
-                    f'{info["img_path"]} has no label: it lies beside the folders of the classes. Move '
-                    'it into one, or away'
-                )
-            folders.append(folder)
-        classes = tuple(sorted(set(folders)))
+        """Number the folders below the root, or those of ``classes``; returns their names."""
+        folders = [self.folder_of(info['img_path']) for info in data_list]
+        found = tuple(sorted(set(folders)))
+        classes = self.classes or found
+        if set(found) - set(classes):
+            raise ValueError(
+                f'{self.data_root} has folders that are not among classes: '
+                f'{", ".join(sorted(set(found) - set(classes))[:5])}'
+            )
+        if classes is found:
+            self.warn_of_empty_folders(found)
         numbers = {name: number for number, name in enumerate(classes)}
         for info, folder in zip(data_list, folders):
             info['gt_label'] = numbers[folder]
-        return classes
+        return tuple(classes)
 
-    def warn_of_empty_folders(self) -> None:
+    def folder_of(self, path: str) -> str:
+        """The folder directly below the root that an image lies in.
+
+        Raises:
+            ValueError: It lies in none.
+        """
+        folder, _, rest = os.path.relpath(path, self.img_prefix).partition(os.sep)
+        if rest and folder != os.pardir:
+            return folder
+        if folder == os.pardir:
+            where = f'it lies outside {self.data_root}. Write a label behind each path of the list'
+        else:
+            where = (
+                'it lies beside the folders of the classes. Move it into one, or away; or write a list '
+                'with a path and a label on each line, and give it as ann_file'
+            )
+        raise ValueError(f'{shown(path)} has no label: {where}')
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The class of an image, for MMEngine's ``ClassBalancedDataset``."""
+        return [self.get_data_info(idx)['gt_label']]
+
+    def warn_of_empty_folders(self, classes: Sequence[str]) -> None:
         """Name the folders that look like classes and are none."""
         if self.ann_file or self.folders:  # left out on purpose
             return
         empty = [
-            entry.name
+            shown(entry.name)
             for entry in os.scandir(self.img_prefix)
-            if entry.is_dir() and entry.name not in self.classes and not entry.name.startswith('.')
+            if entry.is_dir() and entry.name not in classes and not is_hidden(entry.name)
         ]
         if empty:
             print_log(
@@ -105,9 +132,3 @@ class LabelledImages(UnlabelledImages):
                 'current',
                 logging.WARNING,
             )
-
-
-def split_label(line: str) -> Optional[tuple[str, int]]:
-    """Path and label of a line, None if it has no label."""
-    path, _, label = line.rpartition(' ')
-    return (path, int(label)) if path and label.isdecimal() else None

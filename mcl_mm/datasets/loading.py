@@ -1,42 +1,29 @@
-"""Image files of any kind, as three bytes a pixel, and which of them can be used."""
+"""Image files of any kind, as three bytes a pixel."""
 
-import os
-from typing import Optional
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image
 
 from mcl_mm.registry import TRANSFORMS
 
+from .decoding import BadImageError, Pixels, describe, load_pixels
+from .depth import FULL_16_BITS, ValueRange, read_value_range, to_bytes
+from .settings import check_number
+
 # What lies behind transparent pixels is arbitrary, so they are shown as a page would: on white.
 BACKGROUND = (255, 255, 255, 255)
-# Shorter side, pixels. The smallest random crop keeps a fifth of the area: 7 x 7 pixels of 16 x 16.
-MIN_SIDE = 16
-# 8192 x 8192: 0.3 GB once decoded, 1 GB while transparent pixels are put on white.
-MAX_PIXELS = 2**26
 
 
-class BadImageError(OSError):
-    """An image file that cannot be used.
-
-    Args:
-        path (str): The file.
-        reason (str): Why, as ``kind`` or ``kind: details`` on one line. Kinds are ``not readable``,
-            ``empty file``, ``not an image``, ``damaged``, ``too small`` and ``too large``.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f'cannot use image {path}: {reason}')
-        self.path, self.reason = path, reason
-
-
-def read_image(path: str, min_side: Optional[int] = None) -> Image.Image:
+def read_image(
+    path: str, min_side: Optional[int] = None, value_range: Optional[ValueRange] = None
+) -> Image.Image:
     """Decode an image file as :func:`to_rgb` shows it, in bounded memory.
 
-    This alone decides which files are used, in training and in ``tools/check_images.py``: those that
+    This alone decides which files are used, in training and in ``check-images``: those whose pixels
     decode to the end, with a shorter side of at least ``MIN_SIDE`` and at most ``MAX_PIXELS`` pixels.
     A larger baseline JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which no decoder of other
     formats can do without holding all of it.
@@ -45,6 +32,7 @@ def read_image(path: str, min_side: Optional[int] = None) -> Image.Image:
         path (str): An image file.
         min_side (int, optional): Decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as no side falls
             below this. Defaults to None, at full size.
+        value_range (tuple[float, float], optional): See :func:`to_rgb`. Defaults to None.
 
     Returns:
         PIL.Image.Image: Mode RGB, decoded.
@@ -52,85 +40,44 @@ def read_image(path: str, min_side: Optional[int] = None) -> Image.Image:
     Raises:
         BadImageError: The file cannot be used.
     """
+    pixels = load_pixels(path, min_side)
     try:
-        if os.path.getsize(path) == 0:
-            raise BadImageError(path, 'empty file')
-        with open_image(path) as image:
-            width, height = image.size
-            if min(width, height) < MIN_SIDE:
-                raise BadImageError(
-                    path, f'too small: {width} x {height} pixels, a side needs {MIN_SIDE}'
-                )
-            if width * height > MAX_PIXELS:
-                # A progressive JPEG is held whole, at 2 bytes a coefficient, whatever its output.
-                if isinstance(image, JpegImageFile) and 'progressive' not in image.info:
-                    shrink = next(s for s in (2, 4, 8) if width * height <= MAX_PIXELS * s**2)
-                    image.draft(None, (width // shrink, height // shrink))
-                else:
-                    raise BadImageError(
-                        path,
-                        f'too large: {width} x {height} pixels, at most {MAX_PIXELS} unless it is a '
-                        'baseline JPEG; shrink it or cut it up',
-                    )
-            elif min_side is not None:
-                image.draft(None, (min_side, min_side))
-            return to_rgb(image)
-    except (BadImageError, MemoryError):
+        return to_rgb(pixels, value_range)
+    except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever comes up
+    except Exception as error:
         raise BadImageError(path, describe(error)) from error
 
 
-def open_image(path: str) -> Image.Image:
-    """Open an image file without decoding it, a large JPEG too."""
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError as error:  # more than twice PIL.Image.MAX_IMAGE_PIXELS
-        try:
-            return JpegImageFile(path)
-        except SyntaxError:
-            raise BadImageError(path, f'too large: {error}') from error
-
-
-def describe(error: Exception) -> str:
-    """The reason of a :class:`BadImageError`, from what Pillow or the system raised."""
-    if isinstance(error, UnidentifiedImageError):
-        return 'not an image'
-    kind, details = 'damaged', str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        kind, details = 'not readable', error.strerror
-    return f'{kind}: {" ".join(details.split())}'
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image as a viewer shows it: upright (EXIF), on white, in RGB.
-
-    Grayscale of more than 8 bits is scaled, not clipped: 16 bits by their range, 32 bits and floats by
-    the smallest of 1, 255, 65535 and their own maximum that holds them. Of an animation, the first
-    frame.
+def to_rgb(pixels: Pixels, value_range: Optional[ValueRange] = None) -> Image.Image:
+    """A picture as a viewer shows it: on white, in RGB. Of an animation, the first frame.
 
     Args:
-        image (PIL.Image.Image): An image of any mode; it is loaded and turned upright.
+        pixels (PIL.Image.Image | np.ndarray): Of :func:`load_pixels`.
+        value_range (tuple[float, float], optional): What becomes black and white of values that have
+            more than 8 bits. Defaults to None: all that unsigned 16 bits hold; others are refused.
 
     Returns:
         PIL.Image.Image: Mode RGB.
 
     Raises:
-        ValueError: Floats that are not finite.
+        ValueError: Values that are not finite, or whose range is not known.
     """
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode[0] in 'IF':  # more than 8 bits a pixel
-        values = np.array(image, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError('pixels that are not finite numbers')
-        ranges = (65535,) if image.mode.startswith('I;16') else (1, 255, 65535)
-        full = next((limit for limit in ranges if values.max() <= limit), values.max())
-        values *= 255 / full
-        image = Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
+    image = deep_to_image(pixels, value_range) if isinstance(pixels, np.ndarray) else pixels
     if image.mode in ('LA', 'PA', 'La', 'RGBA', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, BACKGROUND), image)
     return image.convert('RGB')
+
+
+def deep_to_image(values: np.ndarray, value_range: Optional[ValueRange]) -> Image.Image:
+    """Bytes of values of more than 8 bits; transparency has its own range, that of its type."""
+    if values.ndim == 2:
+        return Image.fromarray(to_bytes(values, value_range))
+    full = FULL_16_BITS if values.dtype.kind in 'ui' else (0.0, 1.0)
+    ranges = [value_range] * 3 + [full]
+    bands = [to_bytes(values[..., i], ranges[i]) for i in range(values.shape[2])]
+    return Image.fromarray(np.stack(bands, axis=-1))
 
 
 @TRANSFORMS.register_module()
@@ -140,17 +87,31 @@ class LoadAnyImage(BaseTransform):
     The channels come out as BGR, in which MMCV's colour transforms weigh and turn them; the data
     preprocessor makes RGB of them.
 
-    **Required Keys:** ``img_path``.
+    **Required Keys:** ``img_path``; ``value_range`` (optional), the data set's, counts before the one
+    that is set here.
 
     **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, BGR), ``img_shape`` and ``ori_shape``
     (``(H, W)``).
 
     Args:
         min_side (int, optional): See :func:`read_image`. Defaults to None, images at full size.
+        value_range (Sequence[float] | str, optional): What becomes black and white of images with more
+            than 8 bits, or the file in which ``check-images`` has written it. Defaults to None; see
+            :func:`to_rgb`.
+
+    Raises:
+        ValueError: A setting is of a wrong kind.
     """
 
-    def __init__(self, min_side: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        min_side: Optional[int] = None,
+        value_range: Union[Sequence[float], str, None] = None,
+    ) -> None:
+        if min_side is not None:
+            check_number('min_side', min_side, low=1, whole=True)
         self.min_side = min_side
+        self.value_range = read_value_range(value_range)
 
     def transform(self, results: dict) -> dict:
         """Read ``results['img_path']``.
@@ -158,10 +119,11 @@ class LoadAnyImage(BaseTransform):
         Raises:
             BadImageError: The file cannot be used; see :func:`read_image`.
         """
-        image = read_image(results['img_path'], self.min_side)
+        value_range = results.get('value_range') or self.value_range
+        image = read_image(results['img_path'], self.min_side, value_range)
         results['img'] = mmcv.rgb2bgr(np.asarray(image))
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(min_side={self.min_side})'
+        return f'{type(self).__name__}(min_side={self.min_side}, value_range={self.value_range})'

@@ -2,9 +2,9 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from math import ceil
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from mmengine.dist import broadcast_object_list, get_dist_info
 from torch.utils.data import Sampler
 
 from mcl_mm.registry import DATA_SAMPLERS
+
+from .settings import check_number
 
 
 class SeededIndex(int):
@@ -35,6 +37,30 @@ class SeededIndex(int):
         seed_generators(*self.seed)
 
 
+class SeededFetch:
+    """What a data loader gets samples by: each is made with the random numbers of its own index.
+
+    PyTorch's loader calls a data set's ``__getitems__`` with the indices of a batch, in the worker. A
+    wrapper of data sets (MMEngine's ``ConcatDataset``, ``RepeatDataset``, ``ClassBalancedDataset``,
+    nested or not) computes with its index, and what comes out has no seed; so the seed is used first.
+
+    Args:
+        dataset (Any): Any data set with indices.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        """Samples of a batch, in the order of its indices."""
+        samples = []
+        for index in indices:
+            if isinstance(index, SeededIndex):
+                index.seed_generators()
+            samples.append(self.dataset[int(index)])
+        return samples
+
+
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler):
     """Shuffles every epoch anew and can begin anywhere, for one process or many.
@@ -45,13 +71,16 @@ class SeededSampler(Sampler):
     depend on which worker serves it, nor on what that worker served before.
 
     Args:
-        dataset (Sized): The data set. To make use of the seeds it calls
-            :meth:`SeededIndex.seed_generators` on the index that it is asked for.
+        dataset (Sized): The data set, whatever it is wrapped in. It gets a :class:`SeededFetch`, which
+            makes use of the seeds.
         seed (int, optional): The same on all processes. Defaults to None, that of PyTorch's
             generator on the first process, which in a Runner is the run's.
         shuffle (bool): Defaults to True.
         infinite (bool): Go on with the next epoch by itself, as iteration-based training needs.
             Defaults to False.
+
+    Raises:
+        ValueError: ``seed`` is no whole number from 0.
     """
 
     def __init__(
@@ -63,10 +92,13 @@ class SeededSampler(Sampler):
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
+        if hasattr(dataset, '__dict__'):  # not a list or a range, whose items draw no numbers
+            dataset.__getitems__ = SeededFetch(dataset)
         if seed is None:
             shared = [torch.initial_seed()]
             broadcast_object_list(shared)
             seed = shared[0]
+        check_number('seed', seed, low=0, whole=True)
         self.seed = seed
         self.shuffle = shuffle
         self.infinite = infinite

@@ -2,18 +2,21 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
+from typing import Union
 
-import numpy as np
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from mcl_mm.registry import DATASETS
 
-from .loading import BadImageError, read_image
-from .seeded_sampler import SeededIndex
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+from .decoding import BadImageError, shown
+from .depth import RANGE_FILE, read_value_range
+from .lists import join, read_list, without_label
+from .scan import EXTENSIONS, describe_passed_over, find_files
+from .settings import check_number, check_path, check_strings
+from .survey import survey
 
 
 @DATASETS.register_module()
@@ -24,20 +27,32 @@ class UnlabelledImages(CustomDataset):
     sample of the other one then carries a note, ``bad_images``, for
     :class:`~mcl_mm.engine.BadImagesHook` to count and list.
 
+    A few images are looked at when the set is built: images with more than 8 bits a sample get one
+    range of values for the whole set, and what a user should know is said once.
+
     Args:
         data_root (str): The folder.
         ann_file (str): A text file with one path a line, relative to ``data_root``, which spares
-            the search through millions of files. Defaults to '', every image below ``data_root``.
+            the search through millions of files. Labels behind the paths are not used. Defaults to '',
+            every image below ``data_root``.
         folders (Sequence[str]): Folders in ``data_root`` to search, instead of all of it. Defaults to
             none.
         extensions (Sequence[str]): What image files end in, in either case. Defaults to JPEG, PNG,
-            WebP, BMP and TIFF.
+            WebP, BMP, TIFF, JPEG 2000, PPM and its like, and AVIF where Pillow reads it.
+        value_range (Sequence[float] | str, optional): Low and high: what becomes black and white of
+            images with more than 8 bits; or the file in which ``check-images`` has written it. Defaults
+            to None: such a file beside ``ann_file``, else measured on 64 images.
         **kwargs: ``pipeline`` and the rest of mmpretrain's ``CustomDataset``.
+
+    Attributes:
+        value_range (tuple[float, float], optional): Known once the images are; None if those that were
+            looked at have 8 bits.
+        range_measured (bool): It comes from the images themselves.
 
     Raises:
         FileNotFoundError: The folder, one of ``folders`` or ``ann_file`` does not exist.
-        ValueError: There is no image in the folder, or none that can be read; or both ``ann_file`` and
-            ``folders`` are given.
+        ValueError: There is no image in the folder, or none that can be read; both ``ann_file`` and
+            ``folders`` are given; or a setting is of a wrong kind.
     """
 
     def __init__(
@@ -46,33 +61,53 @@ class UnlabelledImages(CustomDataset):
         ann_file: str = '',
         folders: Sequence[str] = (),
         extensions: Sequence[str] = EXTENSIONS,
+        value_range: Union[Sequence[float], str, None] = None,
         **kwargs,
     ) -> None:
+        check_path('data_root', data_root)
+        check_path('ann_file', ann_file)
+        check_strings('folders', folders)
+        check_strings('extensions', extensions)
+        if 'max_refetch' in kwargs:
+            check_number('max_refetch', kwargs['max_refetch'], low=0, whole=True)
+        data_root = os.path.expanduser(data_root)
         for folder in (data_root, *(os.path.join(data_root, folder) for folder in folders)):
             if not os.path.isdir(folder):
                 raise FileNotFoundError(
-                    f'no image folder at {os.path.abspath(folder)}: set '
+                    f'no image folder at {shown(os.path.abspath(folder))}: set '
                     'train_dataloader.dataset.data_root to the folder that holds your images'
                 )
         if ann_file and folders:
             raise ValueError('ann_file spares the search through folders: give one of them')
         self.folders = folders
+        self.value_range = read_value_range(value_range)
+        self.range_measured = False
+        self.passed_over, self.labels_unused = Counter(), False
         super().__init__(
             data_root=data_root,
-            ann_file=ann_file,
+            ann_file=os.fspath(ann_file),
             with_label=False,
             extensions=extensions,
             **kwargs,
         )
 
     def load_data_list(self) -> list[dict]:
-        """Find the images and decode one of them.
+        """Find the images and look at some.
 
         Returns:
             list[dict]: ``dict(img_path=...)`` per image, sorted by path.
         """
         data_list = self.find_images()
-        check_readable([data_list[i]['img_path'] for i in sample_indices(len(data_list), 16)])
+        self.tell_unused()
+        range_file = self.ann_file + RANGE_FILE
+        if self.value_range is None and self.ann_file and os.path.isfile(range_file):
+            self.value_range = read_value_range(range_file)
+        found = survey([info['img_path'] for info in data_list], self.value_range)
+        self.value_range, self.range_measured = found.value_range, bool(found.range_text)
+        if found.range_text:
+            print_log(f'{self.data_root}: {found.range_text}', 'current')
+        for text in found.remarks:
+            print_log(f'{self.data_root}: {text}', 'current', logging.WARNING)
         return data_list
 
     def find_images(self) -> list[dict]:
@@ -84,30 +119,49 @@ class UnlabelledImages(CustomDataset):
         if self.ann_file:
             if not os.path.isfile(self.ann_file):
                 raise FileNotFoundError(f'no list of images at {os.path.abspath(self.ann_file)}')
-            data_list = super().load_data_list()
+            data_list = self.read_list(read_list(self.ann_file, tuple(self.extensions)))
         else:
-            roots = (os.path.join(self.img_prefix, folder) for folder in self.folders or ('',))
-            data_list = [
-                dict(img_path=os.path.join(folder, file))
-                for root in roots
-                for folder, _, files in sorted(
-                    os.walk(root, onerror=warn_of_folder, followlinks=True)
-                )
-                for file in sorted(files)
-                if self.is_valid_file(file)
-            ]
+            roots = [os.path.join(self.img_prefix, folder) for folder in self.folders or ('',)]
+            paths, self.passed_over = find_files(roots, self.extensions)
+            data_list = [dict(img_path=path) for path in paths]
         if not data_list:
-            where = self.ann_file or self.img_prefix
+            other = self.passed_over and f'; passed over: {describe_passed_over(self.passed_over)}'
             raise ValueError(
-                f'no image in {where}: looked for {", ".join(sorted(self.extensions))}'
+                f'no image in {self.ann_file or self.img_prefix}: looked for '
+                f'{", ".join(sorted(self.extensions))}{other or ""}'
             )
         return data_list
 
-    def __getitem__(self, idx: int) -> dict:
-        """One sample. With a :class:`SeededIndex` its random numbers are those of that seed."""
-        if isinstance(idx, SeededIndex):
-            idx.seed_generators()
-        return super().__getitem__(int(idx))
+    def read_list(self, lines: Sequence[tuple[int, str]]) -> list[dict]:
+        """The images of a list.
+
+        Args:
+            lines (Sequence[tuple[int, str]]): Of :func:`~mcl_mm.datasets.lists.read_list`.
+        """
+        named = [without_label(line, tuple(self.extensions)) for _, line in lines]
+        self.labels_unused = any(label is not None for _, label in named)
+        return [dict(img_path=join(self.img_prefix, name)) for name, _ in named]
+
+    def tell_unused(self) -> None:
+        """Say once which files of the folder, or what of a list, is not used."""
+        if self.labels_unused:
+            print_log(f'the labels in {self.ann_file} are not used', 'current')
+        if self.passed_over:
+            text = describe_passed_over(self.passed_over)
+            print_log(f'files of {self.data_root} that are passed over: {text}', 'current')
+
+    def get_data_info(self, idx: int) -> dict:
+        """What is known of an image, with the ``value_range`` of the set if there is one."""
+        info = super().get_data_info(idx)
+        if self.value_range is not None:
+            info['value_range'] = self.value_range
+        return info
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The class of an image, for MMEngine's ``ClassBalancedDataset``."""
+        raise ValueError(
+            f'{type(self).__name__} has no classes to balance: use LabelledImages, or RepeatDataset'
+        )
 
     def prepare_data(self, idx: int) -> dict:
         """Run the pipeline on one image, or in training on another if that one cannot be used.
@@ -128,44 +182,15 @@ class UnlabelledImages(CustomDataset):
             except BadImageError as error:
                 if self.test_mode:
                     raise OSError(
-                        f'{error.path} cannot be tested on ({error.reason}): remove or replace it'
+                        f'{shown(error.path)} cannot be tested on ({error.reason}): remove or replace it'
                     ) from error
                 bad_images.append((error.path, error.reason))
                 if len(bad_images) > self.max_refetch:
                     raise OSError(
                         f'{len(bad_images)} images in a row cannot be used, the last being '
-                        f'{error.path} ({error.reason}). Is {self.data_root} still there?'
+                        f'{shown(error.path)} ({error.reason}). Is {self.data_root} still there?'
                     ) from error
             idx = self._rand_another()
         if bad_images and 'data_samples' in data:
             data['data_samples'].set_metainfo(dict(bad_images=bad_images))
         return data
-
-
-def warn_of_folder(error: OSError) -> None:
-    """Name a folder that cannot be searched."""
-    print_log(f'images below {error.filename} are left out: {error}', 'current', logging.WARNING)
-
-
-def sample_indices(length: int, count: int) -> list[int]:
-    """At most ``count`` indices spread evenly over ``range(length)``."""
-    return np.linspace(0, length - 1, min(length, count)).astype(int).tolist()
-
-
-def check_readable(paths: Sequence[str]) -> None:
-    """Raise unless at least one of the files can be used.
-
-    Raises:
-        ValueError: None can; says why for the first.
-    """
-    first_error = None
-    for path in paths:
-        try:
-            read_image(path)
-            return
-        except BadImageError as error:
-            first_error = first_error or error
-    raise ValueError(
-        f'no readable image: none of {len(paths)} files tried can be used, the first being '
-        f'{first_error.path} ({first_error.reason})'
-    )

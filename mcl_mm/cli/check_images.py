@@ -1,0 +1,84 @@
+"""Find the images of a folder that cannot be used, before a training run meets them.
+
+    python tools/check_images.py DIR
+    python tools/check_images.py DIR --list good.txt      # then train on these:
+    python tools/train.py CONFIG --cfg-options \\
+        train_dataloader.dataset.data_root=DIR train_dataloader.dataset.ann_file=$PWD/good.txt
+
+Every file is decoded to its end, by the rules of training, in several processes. Images of more than 8 bits
+a sample are measured: good.txt.value_range.json then says what is black and white, and training on
+good.txt uses it. The exit code is 0 if all images can be used, 1 if not, 130 if interrupted.
+"""
+
+import argparse
+import os
+from collections import Counter
+
+import mcl_mm  # noqa: F401  (checks the environment)
+from mcl_mm.datasets.check import Report, check, find, write_bad, write_good
+from mcl_mm.datasets.depth import PERCENTILES
+from mcl_mm.datasets.scan import describe_passed_over
+from mcl_mm.datasets.survey import MEANING
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``check-images``."""
+    parser.add_argument('dir', metavar='DIR', help='the data_root of a training run')
+    parser.add_argument('--ann-file', default='', help='check the files that this list names only')
+    parser.add_argument('--list', help='write the good images here, as ann_file takes them')
+    parser.add_argument('--out', help='write the bad images here: path, tab, reason')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='default: all cores')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print and write; returns the exit code."""
+    if args.workers < 1:
+        raise ValueError(f'--workers must be at least 1, got {args.workers}')
+    for path in filter(None, (args.list, args.out)):  # not after hours
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.access(folder, os.W_OK):
+            raise FileNotFoundError(f'no folder to write to at {folder}')
+    images = find(args.dir, args.ann_file)
+    print(f'{len(images.paths)} images in {args.dir}', flush=True)
+    if images.passed_over:
+        print(f'passed over: {describe_passed_over(images.passed_over)}', flush=True)
+    report = check(images.paths, args.workers)
+    if args.out:
+        write_bad(args.out, report)
+    whole = report.checked == len(images.paths)
+    written = write_good(args.list, images, report) if args.list and whole else []
+    for path, reason in report.bad.items() if not args.out else ():
+        print(f'{path}\t{reason}')
+    print_report(report, written)
+    if not whole:
+        left = len(images.paths) - report.checked
+        print(f'{left} not checked' + (', no list written' if args.list else ''))
+        return 130
+    return 1 if report.bad else 0
+
+
+def print_report(report: Report, written: list[str]) -> None:
+    """Print counts, and what a user should know of the images that can be used."""
+    kinds = Counter(reason.split(':')[0] for reason in report.bad.values())
+    for kind, number in kinds.most_common():
+        print(f'{number:9} {kind}')
+    print(
+        f'{len(report.bad)} of {report.checked} images cannot be used '
+        f'({len(report.bad) / max(report.checked, 1):.2%}), '
+        f'{report.checked / report.seconds:.0f} images/s'
+    )
+    for what, number in report.left_out.items():
+        print(f'{number:9} have {what}: these are left out')
+    for seen, number in report.tones.items():
+        print(f'{number:9} are {seen}: {MEANING[seen]}')
+    if report.value_range is not None:
+        low, high = report.value_range
+        print(
+            f'{report.deep:9} have more than 8 bits. Value range, from {PERCENTILES[0]} to '
+            f'{PERCENTILES[1]} percent of the values of {report.measured}: [{low:g}, {high:g}]. '
+            + (
+                f'Training on {written[0]} reads it from {written[1]}'
+                if written
+                else f'Train with train_dataloader.dataset.value_range=[{low:g},{high:g}]'
+            )
+        )

@@ -1,0 +1,189 @@
+"""Images of more than 8 bits a sample: their values, and the one range that makes bytes of them."""
+
+import json
+import math
+import os
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Optional, Union
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .side_information import pixels_only, read_directory
+
+ValueRange = tuple[float, float]
+# What becomes black and white, percent of all values: hot pixels and dead ones decide nothing.
+PERCENTILES = (0.1, 99.9)
+RANGE_FILE = '.value_range.json'  # what a list's name is followed by
+# Of PNG and TIFF themselves, for unsigned 16 bits where nothing has been measured.
+FULL_16_BITS = (0.0, 65535.0)
+WIDTH, HEIGHT, EXTRA_SAMPLES, GDAL_METADATA = 256, 257, 338, 42112
+ALPHA = (1, 2)  # of ExtraSamples: premultiplied, not premultiplied
+GDAL_BAND = re.compile(rb'sample="3"\s+role="colorinterp"\s*>\s*(\w+)')
+
+
+class UnknownRangeError(ValueError):
+    """Values of which nothing says what is black and what is white."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a sample; Pillow would keep 8 of RGB."""
+    tiles = getattr(image, 'tile', None) or ()
+    return image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in tiles)
+
+
+def read_bands(data: bytes) -> np.ndarray:
+    """Values of a file as OpenCV reads it, turned as they are stored.
+
+    Args:
+        data (bytes): An image file.
+
+    Returns:
+        np.ndarray: ``(H, W)``, or ``(H, W, 3 or 4)`` in the order RGB and alpha, in the file's own type.
+
+    Raises:
+        ValueError: It cannot be decoded, or there are other bands than these.
+    """
+    alone, _ = pixels_only(data) or (data, {})  # without Orientation, which OpenCV knows of a TIFF
+    values = cv2.imdecode(np.frombuffer(alone, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError('it cannot be decoded')
+    if values.ndim == 2:
+        return values
+    bands = values.shape[2]
+    if bands not in (3, 4):
+        raise ValueError(f'it has {bands} bands: write three of them into a file of their own')
+    values = values[..., [2, 1, 0, 3][:bands]]
+    return values[..., :3] if bands == 4 and not has_alpha(data) else values
+
+
+def tiff_size(data: bytes) -> Optional[tuple[int, int]]:
+    """Width and height of a TIFF that Pillow does not know, None if it is none."""
+    if data[:4] not in (b'II*\0', b'MM\0*'):
+        return None
+    try:
+        sizes = [read_tag(data, tag) for tag in (WIDTH, HEIGHT)]
+    except struct.error:
+        return None
+    return None if None in sizes else tuple(sizes)
+
+
+def has_alpha(data: bytes) -> bool:
+    """Whether the fourth band of a file is transparency, as far as the file says.
+
+    ExtraSamples of a TIFF says so; GDAL, which calls any fourth band alpha, may add what it is.
+    """
+    if data[:4] not in (b'II*\0', b'MM\0*'):
+        return True
+    try:
+        kind = read_tag(data, EXTRA_SAMPLES)
+    except struct.error:
+        return True
+    return kind in (None, *ALPHA) and not is_other_band(data)
+
+
+def is_other_band(data: bytes) -> bool:
+    """Whether GDAL's notes in a TIFF call the fourth band something else than alpha."""
+    band = GDAL_BAND.search(data) if b'role="colorinterp"' in data else None
+    return band is not None and band[1].lower() != b'alpha'
+
+
+def read_tag(data: bytes, tag: int) -> Optional[int]:
+    """The first number of a TIFF's tag (of 16 or 32 bits), None if it is not there."""
+    at = read_directory(data).get(tag)
+    if at is None:
+        return None
+    order = '<' if data[:2] == b'II' else '>'
+    kind, count = struct.unpack_from(f'{order}HL', data, at + 2)
+    letter = 'L' if kind == 4 else 'H'
+    if count * struct.calcsize(letter) > 4:  # the entry says where the numbers are
+        (at,) = struct.unpack_from(f'{order}L', data, at + 8)
+    else:
+        at += 8
+    return struct.unpack_from(order + letter, data, at)[0]
+
+
+def to_bytes(values: np.ndarray, value_range: Optional[ValueRange]) -> np.ndarray:
+    """Scale values of a range to 0 to 255; what lies outside becomes 0 or 255.
+
+    Args:
+        values (np.ndarray): ``(H, W)``, any type.
+        value_range (tuple, optional): What becomes 0 and 255. None stands for all of unsigned 16 bits.
+
+    Returns:
+        np.ndarray: uint8, ``(H, W)``.
+
+    Raises:
+        UnknownRangeError: There is no range, and none goes without saying.
+        ValueError: Values that are not finite.
+    """
+    scaled = values.astype(np.float32)
+    if not np.isfinite(scaled).all():
+        raise ValueError('pixels that are not finite numbers')
+    if value_range is None and values.dtype.str[1:] != 'u2':
+        raise UnknownRangeError(
+            f'its values are {values.dtype}, of which only you know what is black and what '
+            'is white. Set value_range=[low, high] of the data set, or measure it with check_images'
+        )
+    low, high = value_range or FULL_16_BITS
+    if low:
+        scaled -= low
+    scaled *= 255 / (high - low)
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)
+
+
+def measure(samples: Iterable[np.ndarray]) -> ValueRange:
+    """The range that holds all but the outermost values of a set.
+
+    Args:
+        samples (Iterable[np.ndarray]): Values of each image, as many of each.
+
+    Returns:
+        tuple: The ``PERCENTILES`` of all values together; one more than the lower if they are equal.
+    """
+    low, high = np.percentile(np.concatenate([s.ravel() for s in samples]), PERCENTILES).tolist()
+    return low, (high if high > low else low + 1)
+
+
+def write_value_range(path: str, value_range: ValueRange, images: int) -> None:
+    """Write a range for :func:`read_value_range`, and how it was measured."""
+    record = dict(value_range=list(value_range), percentiles=list(PERCENTILES), images=images)
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(record, file, indent=1)
+
+
+def read_value_range(value: Union[Sequence[float], str, None]) -> Optional[ValueRange]:
+    """A value range as it is set in a config.
+
+    Args:
+        value (Sequence[float] | str, optional): Low and high, or a file of :func:`write_value_range`.
+
+    Returns:
+        tuple, optional: Low and high.
+
+    Raises:
+        OSError, ValueError: There is no such file, or it holds something else; no range is meant.
+    """
+    if value is None:
+        return None
+    given = value
+    if isinstance(value, (str, os.PathLike)):
+        try:
+            with open(value, encoding='utf-8') as file:
+                value = json.load(file)['value_range']
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f'{given} is not a value range that check_images has written: write '
+                'value_range=[low, high]'
+            ) from error
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+    if len(numbers) != 2 or not plain or not -math.inf < numbers[0] < numbers[1] < math.inf:
+        raise ValueError(
+            'value_range must be two numbers, what becomes black and what becomes white, such as '
+            f'[0, 4095], or a file that check_images has written; got {given!r}'
+        )
+    return float(numbers[0]), float(numbers[1])

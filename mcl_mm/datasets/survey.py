@@ -1,0 +1,168 @@
+"""What the images of a set are like, by looking at some: said once, before a run."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional
+
+import numpy as np
+from PIL import Image
+
+from .decoding import BadImageError, load_pixels, open_image, shown
+from .depth import PERCENTILES, ValueRange, measure, to_bytes
+from .loading import to_rgb
+from .scan import spread
+
+TRIED, LOOKED_AT, MEASURED = 16, 8, 64  # images of a set
+VALUES = 4096  # of an image, drawn at random
+BLACK, FLAT = 5, 10  # of 255: mean, distance of the outer percents
+CLIPPED = 0.5  # share of values that are 0 or 255
+PICTURES_IN_A_PICTURE = ('MPO',)  # a phone's depth or brightness beside the photograph
+
+
+class Look(NamedTuple):
+    """What one file is like.
+
+    Attributes:
+        reason (str, optional): Why it cannot be used.
+        deep (bool): It has more than 8 bits a sample.
+        left_out (str): What of it is not used.
+        values (np.ndarray, optional): Some of its values, ``(VALUES,)``; uint8 unless ``deep``.
+    """
+
+    reason: Optional[str] = None
+    deep: bool = False
+    left_out: str = ''
+    values: Optional[np.ndarray] = None
+
+
+def look(path: str) -> Look:
+    """Decode a file and say what it is like, at reduced size if it is a JPEG."""
+    try:
+        pixels = load_pixels(path, min_side=64)
+    except BadImageError as error:
+        return Look(error.reason)
+    deep = isinstance(pixels, np.ndarray)
+    values = pixels[..., :3] if deep and pixels.ndim == 3 else pixels
+    values = np.asarray(values if deep else to_rgb(pixels)).reshape(-1)
+    values = values[np.random.default_rng(0).integers(0, len(values), VALUES)]
+    if deep and not np.isfinite(values).all():
+        return Look('damaged: pixels that are not finite numbers')
+    return Look(None, deep, left_out(path), values)
+
+
+def left_out(path: str) -> str:
+    """What of a file that can be used is not."""
+    try:
+        with open_image(path) as image:
+            return left_out_of(image)
+    except Exception:  # it has been decoded in another way
+        return ''
+
+
+def left_out_of(image: Image.Image) -> str:
+    """What of an opened image is not used, '' for nothing."""
+    if image.format == 'TIFF':
+        extra = image.tag_v2.get(338, ())
+        if len(image.tag_v2.get(258, ())) > 3 and any(kind not in (1, 2, 999) for kind in extra):
+            return 'bands beyond red, green and blue'
+    several = getattr(image, 'is_animated', False) and image.format not in PICTURES_IN_A_PICTURE
+    return 'pages or frames after the first' if several else ''
+
+
+def tone(values: np.ndarray) -> Optional[str]:
+    """What is wrong with bytes of an image: too little to see, or too much at the ends.
+
+    Args:
+        values (np.ndarray): uint8, some of its values.
+
+    Returns:
+        str, optional: ``'nearly black'``, ``'nearly flat'``, ``'clipped'`` or None.
+    """
+    if values.mean() < BLACK:
+        return 'nearly black'
+    low, high = np.percentile(values, (1, 99))
+    if high - low < FLAT:
+        return 'nearly flat'
+    at_ends = np.isin(values, (0, 255)).mean()
+    return 'clipped' if at_ends > CLIPPED else None
+
+
+MEANING = {
+    'nearly black': f'their mean is below {BLACK} of 255',
+    'nearly flat': f'98 percent of their values lie within {FLAT} of 255',
+    'clipped': f'more than {CLIPPED:.0%} of their values are 0 or 255',
+}
+
+
+def tones(looks: Iterable[Look], value_range: Optional[ValueRange]) -> 'Counter[str]':
+    """How many images are of which tone; see :func:`tone`."""
+    values = (to_bytes(x.values, value_range) if x.deep else x.values for x in looks)
+    return Counter(found for v in values if (found := tone(v)))
+
+
+class Survey(NamedTuple):
+    """What a few images say of a set.
+
+    Attributes:
+        value_range (tuple[float, float], optional): Of images with more than 8 bits; None without any.
+        remarks (list[str]): Sentences for the user, those that ask for something.
+        range_text (str): How the range was found; '' if it was given, or is not needed.
+    """
+
+    value_range: Optional[ValueRange]
+    remarks: list[str]
+    range_text: str
+
+
+def survey(paths: Sequence[str], value_range: Optional[ValueRange] = None) -> Survey:
+    """Look at a few images, the same ones in every process and at every start.
+
+    Args:
+        paths (Sequence[str]): All of them.
+        value_range (tuple[float, float], optional): Known. Defaults to None, measured if it is needed.
+
+    Returns:
+        Survey: What they say.
+
+    Raises:
+        ValueError: None of those that were tried can be used; says why for the first.
+    """
+    places, looks, bad = spread(len(paths), TRIED), [], []
+    for place in places:
+        found = look(paths[place])
+        looks += [found] if found.reason is None else []
+        bad += [(paths[place], found.reason)] if found.reason else []
+        if len(looks) == LOOKED_AT:
+            break
+    if not looks:
+        path, reason = bad[0]
+        raise ValueError(
+            f'no readable image: none of {len(bad)} files tried can be used, the first being '
+            f'{shown(path)} ({reason})'
+        )
+    range_text = ''
+    if value_range is None and any(x.deep for x in looks):
+        more = [look(paths[place]) for place in spread(len(paths), MEASURED)]
+        deep = [x.values for x in more + looks if x.deep]
+        value_range = measure(deep)
+        range_text = (
+            f'images have more than 8 bits: {value_range[0]:g} becomes black, {value_range[1]:g} '
+            f'white ({PERCENTILES[0]} and {PERCENTILES[1]} percent of the values of {len(more)} '
+            f'images). Keep it, for other runs and the detector too, with '
+            f'value_range=[{value_range[0]:g}, {value_range[1]:g}]; check_images measures all images'
+        )
+    return Survey(value_range, describe(looks, value_range), range_text)
+
+
+def describe(looks: Sequence[Look], value_range: Optional[ValueRange]) -> list[str]:
+    """What is left out of images, and what half of them or more look like."""
+    texts = []
+    for what, count in Counter(x.left_out for x in looks if x.left_out).items():
+        texts.append(f'{count} of {len(looks)} images looked at have {what}: these are left out')
+    for found, count in tones(looks, value_range).items():
+        if 2 * count >= len(looks):
+            text = f'{count} of {len(looks)} images looked at are {found}: {MEANING[found]}'
+            if any(x.deep for x in looks):
+                text += f', once {value_range[0]:g} to {value_range[1]:g} is made 0 to 255'
+            texts.append(text + '. A network sees little in them: check how they were written')
+    return texts
