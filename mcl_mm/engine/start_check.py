@@ -175,7 +175,7 @@ def check_places(montage: Montage, model: MontageModel) -> None:
     """
     if not any(map(is_batch_norm, model.backbone.modules())):
         return
-    for levels in model.level_groups():
+    for levels in model.level_groups:
         side = montage.sheets[levels[0]].shape[-1]
         count = sum(len(montage.sheets[level]) for level in levels)
         if count * ceil(side / 32) ** 2 < 2:

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from conftest import draw_images
 from mcl_mm.quickstart import scenes
 from mcl_mm.quickstart.run import Quickstart, steps_done
 from mcl_mm.transfer import read_checkpoint
-from tiny_datasets import draw_images
 
 
 class TinyQuickstart(Quickstart):
