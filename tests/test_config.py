@@ -96,6 +96,8 @@ def test_a_config_takes_bases_from_this_package(tmp_path):
     (tmp_path / 'my.py').write_text("_base_ = 'mcl_mm::quickstart/pretrain.py'\n")
     expected = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
     assert Config.fromfile(tmp_path / 'my.py').model == expected.model
+    (tmp_path / 'top.py').write_text("_base_ = 'mcl_mm::_base_/../mcl_r50_small.py'\n")
+    assert Config.fromfile(tmp_path / 'top.py').iterations == 10000
     code = f'from mmengine.config import Config; Config.fromfile({str(tmp_path / "my.py")!r})'
     done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True)
     assert 'does not support to load mcl_mm' in done.stderr  # so the docs say
