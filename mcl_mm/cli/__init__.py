@@ -47,6 +47,20 @@ def command_parser(
     return parser
 
 
+def print_completion(shell: str) -> Optional[str]:
+    """Print a shell's completion of all commands; returns what is wrong, if anything."""
+    try:
+        import shtab
+    except ImportError:
+        return 'completion needs shtab: pip install shtab'
+    parser = argparse.ArgumentParser(prog='mcl-mm')
+    commands = parser.add_subparsers()
+    for name, text in COMMANDS.items():
+        command_parser(name, commands.add_parser(name, help=text))
+    print(shtab.complete(parser, shell))
+    return None
+
+
 def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> None:
     """Run a command, and end with its exit code.
 
@@ -67,9 +81,20 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
             + '\n'.join(f'  {command:18}{text}' for command, text in COMMANDS.items()),
         )
         parser.add_argument('command', choices=COMMANDS, metavar='COMMAND')
+        parser.add_argument(
+            '--print-completion',
+            choices=['bash', 'zsh', 'tcsh'],
+            help='print what lets a shell complete commands and options, for example: '
+            'eval "$(mcl-mm --print-completion bash)"',
+        )
+        if argv[:1] == ['--print-completion']:
+            sys.exit(print_completion(parser.parse_args([*argv, 'train']).print_completion))
         name = parser.parse_args(argv[:1]).command
         argv = argv[1:]
-    args = command_parser(name).parse_args(argv)
+        parser = command_parser(name, argparse.ArgumentParser(prog=f'mcl-mm {name}'))
+    else:
+        parser = command_parser(name)
+    args = parser.parse_args(argv)
     try:
         code = args.run(args)
     except (OSError, ValueError) as error:

@@ -16,6 +16,7 @@ A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 
@@ -58,8 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print."""
-    from mcl_mm.evaluation.benchmark import Plan, benchmark
-    from mcl_mm.evaluation.benchmark_report import table
+    with contextlib.redirect_stdout(
+        sys.stderr
+    ):  # --json has the output to itself; mmpretrain prints
+        from mcl_mm.evaluation.benchmark import Plan, benchmark
+        from mcl_mm.evaluation.benchmark_report import table
 
     plan = Plan(
         args.config,

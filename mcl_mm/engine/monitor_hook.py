@@ -1,8 +1,9 @@
 """Does it learn? What to look at while a run is young, and warnings in words."""
 
 import logging
+from collections.abc import Sequence
 from math import exp, isfinite, log, log1p, sqrt
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -125,7 +126,7 @@ class MonitorHook(Hook):
             handle.remove()
         self.handles.clear()
         window = min(self.logger.interval, batch_idx + 1)
-        images = len(data_batch['inputs'][0]) * get_world_size()
+        images = count_images(data_batch['inputs']) * get_world_size()
         scalars = self.measure_speed(runner, window, images)
         if self.head is not None:
             scalars.update(self.measure_levels(runner, images))
@@ -250,6 +251,12 @@ class MonitorHook(Hook):
         elif not wrong and name in self.warned:
             self.warned.remove(name)
             print_log(f'No longer warned of: {name}', 'current')
+
+
+def count_images(inputs: Union[Tensor, Sequence[Tensor]]) -> int:
+    """Images of a batch: ``(N, C, H, W)``, a list of views of that shape, or a list of ``(C, H, W)``."""
+    views = not torch.is_tensor(inputs) and inputs[0].dim() == 4
+    return len(inputs[0] if views else inputs)
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ class PNGVisualizer(DetLocalVisualizer):
             pictures into one folder.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, name: str = 'visualizer', *args, **kwargs) -> None:
+        super().__init__(name, *args, **kwargs)
         self.root: Optional[str] = None
         self.drawn: dict[str, str] = {}
 

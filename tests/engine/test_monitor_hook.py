@@ -18,6 +18,7 @@ from mmengine.runner import LogProcessor, Runner
 
 from conftest import ROOT, draw_images
 from mcl_mm.engine import LevelLogProcessor, MonitorHook, effective_rank
+from mcl_mm.engine.monitor_hook import count_images
 from mcl_mm.models import MultiLevelContrastiveHead
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 
@@ -357,3 +358,15 @@ def test_without_negatives_there_is_no_chance_to_compare_with(make_run):
     run.step(torch.eye(8))
     assert run.hook.chance(0, 8) == 0
     assert 'train/chance_ratio_level_0' not in run.runner.message_hub.log_scalars
+
+
+@pytest.mark.parametrize(
+    'inputs',
+    [
+        torch.zeros(5, 3, 8, 8),  # one view: a supervised method
+        [torch.zeros(5, 3, 8, 8)] * 2,
+        [torch.zeros(3, 8, 8)] * 5,  # images of different sizes: a detector
+    ],
+)
+def test_images_of_a_batch_are_counted_and_not_their_channels(inputs):
+    assert count_images(inputs) == 5
