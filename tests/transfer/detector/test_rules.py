@@ -12,6 +12,9 @@ from conftest import ROOT, build_detector, tiny_detector
 from mcl_mm.transfer import diagnose
 from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.finding import curable
+from mcl_mm.transfer.detector.rules import Case, schedule
+from mcl_mm.transfer.detector.rules.data import check_classes_known
+from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, ids
 
 
@@ -290,7 +293,7 @@ def test_norm_eval_without_batch_norm_does_nothing(export):
         'ssd/ssd300_coco.py',
         'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
         'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
-        'retinanet/retinanet_r18_fpn_1x8_1x_coco.py',
+        'retinanet/retinanet_r18_fpn_1xb8-1x_coco.py',
         'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
     ],
 )
