@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from command_line import call, run, succeed
 from mmengine.config import Config
 
+from command_line import call, run, succeed
 from conftest import draw_images
 
 # A user's own small data set.

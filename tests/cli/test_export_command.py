@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from command_line import FINETUNE, PRETRAIN, call, run, succeed
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -16,6 +15,7 @@ from mmengine.runner import load_checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from command_line import FINETUNE, PRETRAIN, call, run, succeed
 from conftest import ROOT
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import check_load, read_checkpoint

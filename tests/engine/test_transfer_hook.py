@@ -193,6 +193,31 @@ def test_the_start_check_of_a_run_without_the_hook(export, make_runner):
         printed.assert_not_called()
 
 
+def test_pretraining_continues_an_export_as_what_it_was(
+    pretrained, export, tiny_config, build, tmp_path
+):
+    """Backbone, pyramid and the projector's convs go back; the target starts as their copy."""
+    torch.manual_seed(1)
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        runner = Runner(
+            model=build(tiny_config),
+            work_dir=str(tmp_path / 'work'),
+            load_from=str(export),
+            default_scope='mcl_mm',
+            experiment_name='continue_export',
+        )
+        check_load_from(runner, runner.model)
+        runner.load_or_resume()
+    given, now = pretrained.state_dict(), runner.model.state_dict()
+    for name in ('backbone.layer4.0.conv1.weight', 'neck.fpn.fpn_convs.3.bn.running_var',
+                 'neck.projector.convs.0.conv.weight'):  # fmt: skip
+        assert torch.equal(now[name], given[name])
+        assert torch.equal(now[f'target.{name}'], given[name])
+    assert not torch.equal(
+        now['head.predictors.0.fc0.weight'], given['head.predictors.0.fc0.weight']
+    )
+
+
 def test_a_run_without_weights_is_told(make_runner, caplog):
     for load_from, told in ((None, True), ('weights.pth', False)):
         runner = make_runner(load_from)

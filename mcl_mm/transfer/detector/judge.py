@@ -61,9 +61,9 @@ def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) ->
         found, wanted = (first_below(part, names) for names in (state_dict, own))
         if found and wanted:
             same = set(found) & set(wanted)
-            what = 'other sizes of' if same else 'another architecture of'
+            what = 'has other sizes' if same else 'is another architecture'
             text = (
-                f'none of these weights fits the model, which has {what} the {part}: the file has '
+                f'none of these weights fits the model, whose {part} {what}: the file has '
                 f'{part}.{{{", ".join(found)}}}, the model {part}.{{{", ".join(wanted)}}}'
             )
             fix = 'give the detector the backbone the weights were pre-trained with'

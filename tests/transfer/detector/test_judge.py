@@ -115,7 +115,7 @@ def test_single_entries_that_are_no_tensors_are_passed_over(pretrained, tmp_path
 def test_another_architecture_is_said_so(pretrained):
     """A ResNet's weights for RTMDet: both have a backbone, of other layers."""
     rtmdet = build_detector(Config(dict(model=rtmdet_model())).model)
-    with pytest.raises(ValueError, match=r'another architecture of the backbone.*conv1.*stem'):
+    with pytest.raises(ValueError, match=r'backbone is another architecture: .*conv1.*stem'):
         check_load(rtmdet, to_mmdet(pretrained.state_dict()))
 
 

@@ -1,0 +1,358 @@
+"""The rule book: each trap alone in an otherwise clean config, and its cure."""
+
+import copy
+import json
+import re
+
+import pytest
+from mmengine.config import Config
+from mmengine.hub import get_config
+
+from conftest import ROOT, build_detector, tiny_detector
+from mcl_mm.transfer import diagnose
+from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
+from mcl_mm.transfer.detector.finding import curable
+from mcl_mm.transfer.detector.rules import Case, schedule
+from mcl_mm.transfer.detector.rules.data import check_classes_known
+from mcl_mm.transfer.detector.settings import build
+from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, ids
+
+
+@pytest.fixture(scope='module')
+def export():
+    """An export of the widths of ``tiny_detector``'s, whose ResNet has the blocks of a ResNet-50."""
+    return exported(50)
+
+
+def cure(cfg, fix):
+    """Add a line to a config, as a file that inherits from it would."""
+    lines = {}
+    exec(fix, {}, lines)
+    for key, value in lines.items():
+        if isinstance(value, list):
+            rest = [old for old in cfg[key] if old['type'] != value[value[0] is ...]['type']]
+            at = value.index(...)
+            cfg[key] = value[:at] + rest + value[at + 1 :]
+        else:
+            cfg.merge_from_dict({key: value})
+
+
+def change_neck(cfg):
+    del cfg.model.neck.norm_cfg
+
+
+def change_box_norm(cfg):
+    del cfg.model.roi_head.bbox_head.norm_cfg
+
+
+def change_box_head(cfg):
+    cfg.model.roi_head.bbox_head.type = 'Shared2FCBBoxHead'
+
+
+def change_backbone(**settings):
+    return lambda cfg: cfg.model.backbone.update(settings)
+
+
+def change_input(**settings):
+    return lambda cfg: cfg.model.data_preprocessor.update(settings)
+
+
+def change(path, value):
+    return lambda cfg: cfg.merge_from_dict({path: value})
+
+
+def keep_scheduler(index):
+    def keep(cfg):
+        cfg.param_scheduler = [cfg.param_scheduler[index]]
+
+    return keep
+
+
+@pytest.mark.parametrize(
+    ('trap', 'spoil', 'says'),
+    [
+        ('frozen-stages', change_backbone(frozen_stages=1), 'first conv1.weight'),
+        ('frozen-norm', change_backbone(norm_cfg=dict(type='BN', requires_grad=False)), 'frozen'),
+        ('norm-eval', change_backbone(norm_eval=True), 'statistics of pre-training'),
+        ('bn-small-batch', change('sync_bn', None), 'sees 2 images'),
+        ('other-input', change_input(bgr_to_rgb=False), 'BGR'),
+        ('other-input', change_input(mean=[0.0, 0.0, 0.0]), r'mean \[0.0, 0.0, 0.0\]'),
+        ('other-input', change_input(std=[1.0, 1.0, 1.0]), r'std \[1.0, 1.0, 1.0\]'),
+        ('other-input', change_input(mean=None, std=None), 'mean None'),
+        ('resnet-variant', change_backbone(style='caffe'), "style 'caffe' and not 'pytorch'"),
+        ('missing-norm', change_neck, 'follows every conv of the pyramid, and here none'),
+        ('missing-norm', change_box_norm, "follows each of the box head's convs"),
+        ('no-box-convs', change_box_head, 'no place for the four convs'),
+        ('other-pyramid', change('model.neck.act_cfg', dict(type='ReLU')), 'has no act_cfg'),
+        ('other-box-convs', change('model.roi_head.bbox_head.conv_cfg', dict(type='ConvWS')),
+         'are plain ones'),
+        ('second-source',
+         change_backbone(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+         'backbone also starts from torchvision://resnet50'),
+        ('lr-not-scaled', change('train_dataloader.batch_size', 8),
+         'for 16 images per step and this run has 64: it is 0.25 times'),
+        ('lr-far', change('optim_wrapper.optimizer.lr', 0.2), '10 times that of the 1x'),
+        ('no-warmup', keep_scheduler(1), 'starts at its full height'),
+        ('no-decay', keep_scheduler(0), 'never lowered'),
+        ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
+        ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
+    ],
+)  # fmt: skip
+def test_each_trap_is_seen_alone(export, trap, spoil, says):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    spoil(cfg)
+    diagnosis = examine(cfg, export)
+    assert ids(diagnosis.traps) == [trap]
+    assert diagnosis.errors == []
+    assert re.search(says, diagnosis.traps[0].text)
+    assert f'[{trap}]' in diagnosis.text()
+    by_changes = copy.deepcopy(cfg)
+    cure(cfg, diagnosis.traps[0].fix)
+    assert examine(cfg, export).traps == []
+    if diagnosis.traps[0].changes:  # what adapt writes cures as well
+        by_changes.merge_from_dict({c.path: c.value for c in diagnosis.traps[0].changes})
+        assert examine(by_changes, export).traps == []
+
+
+@pytest.mark.parametrize(
+    'harmless',
+    [
+        change('optim_wrapper.optimizer.lr', 0.01),  # as RetinaNet and PASCAL VOC
+        change('auto_scale_lr.enable', True),
+        change('param_scheduler.1', dict(_delete_=True, type='CosineAnnealingLR', T_max=12)),
+        change('param_scheduler.1', dict(_delete_=True, type='LinearLR', begin=6, end_factor=0.1)),
+    ],
+)
+def test_other_good_schedules_are_no_trap(export, harmless):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    harmless(cfg)
+    assert examine(cfg, export).traps == []
+
+
+def test_repeated_data_counts_as_epochs(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_cfg.max_epochs, cfg.param_scheduler[1].milestones = 4, [3]
+    assert ids(examine(cfg, export).traps) == ['few-epochs']
+    dataset = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=3, dataset=dataset)
+    assert examine(cfg, export).traps == []
+
+
+def test_the_cure_for_no_decay_is_in_the_units_of_the_run(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=24000)
+    cfg.param_scheduler[1] = dict(type='MultiStepLR', by_epoch=False, milestones=[24000])
+    (trap,) = examine(cfg, export).traps
+    assert 'by_epoch=False, milestones=[16000, 22000], gamma=0.1, end=24000' in trap.fix
+    cfg.merge_from_dict({'param_scheduler.1.milestones': [16000, 22000]})
+    assert examine(cfg, export).traps == []
+
+
+def test_a_learning_rate_scaled_by_the_run_is_right_at_any_batch(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_dataloader.batch_size = 64
+    assert ids(examine(cfg, export).traps) == ['lr-not-scaled']
+    cfg.auto_scale_lr.enable = True
+    assert examine(cfg, export).traps == []
+
+
+def test_accumulated_steps_count_into_the_batch(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_dataloader.batch_size = 8
+    cfg.optim_wrapper.accumulative_counts = 2
+    assert examine(cfg, export, processes=1).traps == []
+
+
+def test_one_process_with_two_images(export):
+    """Nothing to synchronise: more images are the cure."""
+    diagnosis = examine(deeper(tiny_detector(FASTER_RCNN)), export, processes=1)
+    assert ids(diagnosis.traps) == ['bn-small-batch', 'lr-not-scaled']
+    assert 'batch_size=8' in diagnosis.traps[0].fix
+
+
+def test_synchronised_layers_see_all_images(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.sync_bn = None
+    norm_cfg = dict(type='SyncBN', requires_grad=True)
+    cfg.model.backbone.norm_cfg = cfg.model.neck.norm_cfg = norm_cfg
+    assert ids(examine(cfg, export).traps) == ['bn-small-batch']  # the box head's are left
+    cfg.model.roi_head.bbox_head.norm_cfg = norm_cfg
+    assert examine(cfg, export).traps == []
+
+
+def test_a_resnet_v1d_export_wants_a_resnet_v1d(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    meta = dict(META, backbone=dict(type='mmpretrain.ResNetV1d', depth=50))
+    (trap,) = examine(cfg, dict(export, meta=meta)).traps
+    assert trap.fix == 'model = dict(backbone=dict(deep_stem=True, avg_down=True))'
+
+
+def test_basic_blocks_know_no_style():
+    cfg = deeper(tiny_detector(FASTER_RCNN), 18)
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    cfg.model.backbone.style = 'caffe'
+    detector = build_detector(cfg.model)
+    meta = dict(META, backbone=dict(type='mmpretrain.ResNet', depth=18))
+    checkpoint = dict(state_dict=detector.state_dict(), meta=meta)
+    assert diagnose(detector, checkpoint, cfg, processes=8).traps == []
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'traps'), [('SGD', ['no-warmup', 'no-decay']), ('AdamW', ['no-decay'])]
+)
+def test_no_schedule_at_all(export, optimizer, traps):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.param_scheduler = None
+    cfg.optim_wrapper.optimizer.type = optimizer
+    assert ids(examine(cfg, export).traps) == traps
+
+
+def test_what_the_config_does_not_tell_is_not_judged(export):
+    model = build_detector(deeper(tiny_detector(FASTER_RCNN)).model)
+    assert diagnose(model, export, Config()).traps == []
+
+
+def test_what_the_file_does_not_tell_is_not_judged(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.backbone.style = 'caffe'
+    cfg.model.data_preprocessor.bgr_to_rgb = False
+    for meta in ({}, dict(input='RGB, mean [0], std [1]', backbone=None), dict(input=dict())):
+        assert examine(cfg, dict(export, meta=meta)).traps == []
+
+
+def test_heads_of_another_kind_are_no_trap(export):
+    """Sparse R-CNN's heads attend; there is no box head with convs to exchange them for."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    sparse = get_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model
+    sparse.backbone, sparse.neck = cfg.model.backbone, cfg.model.neck
+    sparse.neck.out_channels = 8
+    cfg.model = sparse
+    diagnosis = examine(cfg, export)
+    assert diagnosis.errors == diagnosis.traps == []
+    assert 'this detector has no such layers' in diagnosis.notes[0]
+
+
+def test_every_finding_is_documented():
+    folder = ROOT / 'mcl_mm/transfer/detector'
+    files = [folder / 'judge.py', folder / 'doctor.py', *sorted((folder / 'rules').glob('*.py'))]
+    source = ''.join(path.read_text() for path in files)
+    documented = re.findall(r'^\| `([a-z-]+)` \|', (ROOT / 'docs/doctor.md').read_text(), re.M)
+    found = set(re.findall(r"(?:Finding|curable)\(\s*'([a-z-]+)'", source))
+    json_keys = {'schema', 'ok', 'parts', 'total', 'left_out', 'notes'}
+    assert found == set(documented) - json_keys
+
+
+def test_types_that_are_classes(export):
+    """As in configs of MMEngine's newer style."""
+    from mmengine.optim import LinearLR, MultiStepLR
+    from torch.optim import SGD
+
+    from mcl_mm.engine import TransferHook
+
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    classes = dict(LinearLR=LinearLR, MultiStepLR=MultiStepLR)
+    for scheduler in cfg.param_scheduler:
+        scheduler['type'] = classes[scheduler['type']]
+    cfg.optim_wrapper.optimizer['type'] = SGD
+    cfg.custom_hooks = [dict(type=TransferHook, parts=('backbone',))]
+    assert examine(cfg, export).traps == []
+    assert carried_parts(cfg) == ('backbone',)
+    cfg.param_scheduler = cfg.param_scheduler[1:]
+    cfg.optim_wrapper.optimizer['lr'] *= 100
+    assert {'lr-far', 'no-warmup'} <= set(ids(examine(cfg, export).traps))
+
+
+@pytest.mark.parametrize('own', [None, dict(type='BN')])
+def test_group_norm_that_the_detector_has_not(export, own):
+    weights = {
+        re.sub(r'^(neck\..*)\.bn\.', r'\1.gn.', name): value
+        for name, value in export['state_dict'].items()
+        if not (name.startswith('neck.') and re.search('running|num_batches', name))
+    }
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.neck.norm_cfg = own
+    found = [
+        f for f in examine(cfg, dict(export, state_dict=weights)).traps if f.id == 'missing-norm'
+    ]
+    assert found[0].text.startswith('in the weights a norm follows every conv of the pyramid')
+    assert "type='GN'" in found[0].fix
+
+
+def test_norm_eval_without_batch_norm_does_nothing(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.backbone.update(norm_eval=True, norm_cfg=dict(type='GN', num_groups=2))
+    own = build_detector(cfg.model).state_dict()
+    assert 'norm-eval' not in ids(examine(cfg, dict(state_dict=own)).traps)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'yolox/yolox_s_8xb8-300e_coco.py',
+        'yolo/yolov3_d53_8xb8-ms-608-273e_coco.py',
+        'ssd/ssd300_coco.py',
+        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
+        'retinanet/retinanet_r18_fpn_1xb8-1x_coco.py',
+        'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
+    ],
+)
+def test_a_published_schedule_gets_no_advice(name):
+    """And ten times its rate does."""
+    cfg = get_config(f'mmdet::{name}')
+    model = build(cfg.model, 'mmdet')
+    case = Case(cfg, model, processes=planned_processes(cfg))
+    assert [rule(case) for rule in schedule.RULES if rule(case)] == []
+    cfg.optim_wrapper.optimizer.lr *= 100
+    assert 'lr-far' in [finding.id for rule in schedule.RULES if (finding := rule(case))]
+
+
+def test_detectors_of_other_packages_are_judged_by_their_own_batch(export):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.optim_wrapper.optimizer.lr = 0.5
+    model = build_detector(cfg.model)
+    model.__class__ = type('Foreign', (type(model),), dict(__module__='elsewhere'))
+    assert diagnose(model, export, cfg, processes=8).traps == []
+    cfg.train_dataloader.batch_size = 16
+    (trap,) = diagnose(model, export, cfg, processes=8).traps
+    assert trap.id == 'lr-not-scaled'
+
+
+def test_mmcvs_synchronised_norm_in_one_process(export):
+    """It cannot be built there; PyTorch's stands for it, and the config is told."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    norm = dict(type='MMSyncBN', requires_grad=True)
+    cfg.model.backbone.norm_cfg = cfg.model.neck.norm_cfg = norm
+    cfg.train_dataloader.batch_size = 16
+    model = build(cfg.model, 'mmdet')
+    (trap,) = diagnose(model, export, cfg, processes=1).traps
+    assert trap.id == 'mm-sync-bn'
+    assert 'mm-sync-bn' not in ids(diagnose(model, export, cfg, processes=8).traps)
+    cure(cfg, trap.fix)
+    assert cfg.model.neck.norm_cfg == dict(type='SyncBN', requires_grad=True)
+    assert diagnose(model, export, cfg, processes=1).traps == []
+
+
+def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
+    """COCO's names are the default; a file of other categories loses every box."""
+    categories = [dict(id=i, name=name) for i, name in enumerate(('kangaroo', 'emu'))]
+    (tmp_path / 'train.json').write_text(json.dumps(dict(categories=categories)))
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    dataset = dict(cfg.train_dataloader.dataset, data_root=str(tmp_path), ann_file='train.json')
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=1, dataset=dataset)
+    (trap,) = examine(cfg, export).traps
+    assert trap.id == 'other-classes'
+    assert "'kangaroo', 'emu'" in trap.text
+    with pytest.raises(ValueError, match='no box is left. Fix: train_dataloader = '):
+        check_classes_known(cfg)
+    cure(cfg, trap.fix)
+    assert cfg.train_dataloader.dataset.dataset.metainfo.classes == ('kangaroo', 'emu')
+    assert cfg.val_dataloader.dataset.metainfo.classes == ('kangaroo', 'emu')
+    assert examine(cfg, export).traps == []
+    check_classes_known(cfg)
+
+
+def test_settings_inside_lists_are_arguments_of_a_command():
+    """A config cannot reach into a list of the one it inherits from."""
+    finding = curable('a', 'b', {'model.neck.0.norm_cfg': dict(type='BN'), 'model.a': 1})
+    assert finding.fix == 'model = dict(a=1); --cfg-options model.neck.0.norm_cfg.type=BN'
