@@ -1,17 +1,28 @@
 # The method at a size for two CPU cores: a half-width ResNet-18 and sheets of 64 pixels.
-# bash tools/quickstart.sh       (or: python tools/train.py configs/quickstart/pretrain.py)
-# A CPU, minutes; see README.md.
-_base_ = [
-    '../_base_/models/mcl_r50.py',
-    '_base_/views_64.py',
-    '_base_/adamw_240it.py',
-]
+# mcl-mm quickstart                  (or: mcl-mm train quickstart/pretrain --data DIR)
+# Two CPU cores, minutes: README.md. Views at the size they are pasted at, colours and blur in batches.
+_base_ = ['_base_/mcl_half_r18.py', '_base_/views_64.py', '_base_/adamw_240it.py']
 
+colours = dict(
+    type='PhotometricAugmentation', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+)
 model = dict(
     joint='none',
-    backbone=dict(depth=18, stem_channels=32, base_channels=32),
-    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, hid_channels=256, embed_channels=64),
-    head=dict(in_channels=64, hid_channels=256),
+    channels_last=True,
+    data_preprocessor=dict(
+        photometric=[
+            dict(colours, blur_prob=1.0, solarize_prob=0.0),
+            dict(colours, blur_prob=0.1, solarize_prob=0.2),
+        ],
+    ),
 )
-# Few updates: the target has to follow faster.
-custom_hooks = [dict(type='TargetUpdateHook', base_momentum=0.96)]
+train_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadAnyImage', min_side=166),  # 64 / sqrt(0.2 * 3 / 4)
+            dict(type='NativeViews', side=64, crop_ratio_range=(0.2, 1.0), flip_prob=0.5),
+            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
+        ],
+    ),
+)

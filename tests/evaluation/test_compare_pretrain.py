@@ -72,7 +72,7 @@ def test_peers_are_those_of_mmpretrain(name):
 @pytest.mark.parametrize('name', PEERS)
 def test_peers_see_the_images_and_views_of_an_mcl_run(name):
     for ours, base in ((f'peers/{name}_r50_100e', 'mcl_r50_100e'),
-                       (f'quickstart/{name}', 'quickstart/pretrain')):  # fmt: skip
+                       (f'quickstart/{name}', 'quickstart/pretrain_published')):  # fmt: skip
         ours, base = (Config.fromfile(ROOT / f'configs/{path}.py') for path in (ours, base))
         data, reference = ours.train_dataloader.dataset, base.train_dataloader.dataset
         assert (data.type, data.data_root) == (reference.type, reference.data_root)
@@ -102,7 +102,7 @@ def test_the_supervised_peer_is_that_of_mmpretrain_on_views_of_both_sides():
     assert plain(ours.optim_wrapper.optimizer) == plain(theirs.optim_wrapper.optimizer)
     assert plain(ours.param_scheduler[0]) == plain(theirs.param_scheduler)
     for path, base in (('peers/supervised_r50_100e', 'mcl_r50_100e'),
-                       ('quickstart/supervised', 'quickstart/pretrain')):  # fmt: skip
+                       ('quickstart/supervised', 'quickstart/pretrain_published')):  # fmt: skip
         cfg, base = (Config.fromfile(ROOT / f'configs/{name}.py') for name in (path, base))
         views = base.train_dataloader.dataset.pipeline[1].transforms
         assert cfg.train_dataloader.dataset.pipeline[1].transforms == views

@@ -61,7 +61,7 @@ def test_the_quickstart_has_the_peers_that_are_derived_from_it(name, images):
 @pytest.mark.parametrize('name', ['mocov2', 'densecl', 'byol', 'supervised'])
 def test_a_peer_of_a_recipe_at_native_size_trains(name, images):
     """Published views at its own side; finite losses."""
-    mcl = Config.fromfile(ROOT / 'configs/quickstart/pretrain_fast.py')
+    mcl = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
     mcl.train_dataloader.batch_size = 4
     mcl.model.neck.embed_channels = 32
     peer = derive_peer(mcl, name, str(images))
