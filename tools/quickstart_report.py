@@ -12,7 +12,8 @@ import numpy as np
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
-from plot_run import curves, read_scalars
+
+from mcl_mm.evaluation.run_log import curves, read_scalars
 
 
 def plot_curves(out: Path) -> Path:
