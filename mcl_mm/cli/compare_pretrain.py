@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.config import Config
 
     from mcl_mm.config import find_config
-    from mcl_mm.evaluation import compare_pretrain as comparison
+    from mcl_mm.evaluation import methods as ways
+    from mcl_mm.evaluation.compare_pretrain import compare_methods, table
 
     if args.seeds < 1 or args.gpus < 1 or args.length <= 0:
         raise ValueError('--seeds and --gpus must be at least 1, and --length positive')
@@ -67,12 +68,12 @@ def run(args: argparse.Namespace) -> None:
     try:
         detector = Config.fromfile(path)
         detector.merge_from_dict(args.detector_options or {})
-        methods = comparison.prepare_all(args.methods, args.data, args.gpus)
-        comparison.check(methods, detector)
-        methods = comparison.stretch_all(methods, args.length, args.equal)
-        rows = comparison.compare_methods(methods, detector, args.seeds, out, args.gpus)
+        methods = ways.prepare_all(args.methods, args.data, args.gpus)
+        ways.check(methods, detector)
+        methods = ways.stretch_all(methods, args.length, args.equal)
+        rows = compare_methods(methods, detector, args.seeds, out, args.gpus)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')
-    print(comparison.table(rows))
+    print(table(rows))
     print(f'\n{out / "comparison.json"}, {out / "comparison.png"}')

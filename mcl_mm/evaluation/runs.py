@@ -105,6 +105,8 @@ def rehearse(config: Path) -> int:
     with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope('mmengine'):
         cfg = load_config(str(config), folder, dict(log_level='ERROR'))
         adapt_to_machine(cfg)
+        # Runs of one name and second share MMEngine's visualizer, and with it a folder.
+        cfg.experiment_name = Path(folder).name
         runner = start(cfg)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.build_param_scheduler(runner.param_schedulers)

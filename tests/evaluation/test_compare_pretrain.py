@@ -11,8 +11,9 @@ from mmpretrain.structures import DataSample
 
 from conftest import ROOT, call_tool, draw_images
 from mcl_mm.evaluation import compare_pretrain
-from mcl_mm.evaluation.compare_pretrain import RANDOM, Method, check, prepare, table
+from mcl_mm.evaluation.compare_pretrain import table
 from mcl_mm.evaluation.cost import multiply_adds_of_peer
+from mcl_mm.evaluation.methods import RANDOM, Method, check, prepare
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint, to_mmdet
 from tiny_datasets import write_voc
@@ -120,6 +121,18 @@ def test_costs_are_those_counted_elsewhere(name, giga):
     sample = dict(inputs=views, data_samples=DataSample().set_gt_label(0))
     cost = multiply_adds_of_peer(model, [sample] * 2)
     assert cost / 1e9 == pytest.approx(giga, abs=0.06)
+
+
+@pytest.mark.parametrize('length', [0.001, 0.02, 0.05])
+def test_every_phase_of_a_short_run_lasts_an_iteration_at_least(length):
+    """Or MMEngine refuses it, after other runs were paid for."""
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    short = Method('mcl', cfg, 1, 240 * 64).stretch(length).cfg
+    assert short.train_cfg.max_iters == max(1, round(240 * length))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    for scheduler in short.param_scheduler:
+        PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
+        assert scheduler['end'] > scheduler['begin']
 
 
 @pytest.mark.parametrize('name', ['quickstart/pretrain', 'peers/byol_r50_100e'])

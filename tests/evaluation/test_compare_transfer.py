@@ -110,9 +110,15 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
         ('/nowhere.pth', [], 'FileNotFoundError: no checkpoint at'),
         ('export', ['--seeds', '0'], 'ValueError: --seeds must be at least 1'),
         ('export', ['--cfg-options', 'model.neck.out_channels=32'], 'ValueError: .*another shape'),
+        ('export', ['--starts', '+box_head'],
+         r'ValueError: none of the starts \+box_head is left: this detector can start from random, backbone'),
+        ('export', ['--cfg-options', 'val_evaluator=None', 'val_cfg=None'],
+         'ValueError: .*retinanet_bccd.py has no val_evaluator and no val_cfg: a comparison needs'),
     ],
-)
+)  # fmt: skip
 def test_bad_input(export, tmp_path, monkeypatch, weights, options, message):
+    """Before the first run."""
+    monkeypatch.setattr('mcl_mm.evaluation.compare_transfer.train', None)
     path = export if weights == 'export' else Path(weights)
     with pytest.raises(SystemExit) as error:
         compare(monkeypatch, RETINANET, path, '--work-dir', tmp_path, *options)

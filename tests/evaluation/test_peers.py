@@ -7,7 +7,7 @@ from mmengine.dataset import default_collate
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT, draw_images
-from mcl_mm.evaluation.compare_pretrain import prepare_all
+from mcl_mm.evaluation.methods import prepare_all
 from mcl_mm.evaluation.peers import derive_peer
 from mcl_mm.registry import DATASETS, MODELS
 
