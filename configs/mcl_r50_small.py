@@ -15,12 +15,12 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(enable=True, base_batch_size=256)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=iterations // 10),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=max(2, iterations // 10)),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=iterations, T_max=iterations),
 ]
 # The published target looks back over 100 of 31,200 updates, 1 / (1 - 0.99). This one over the same
-# share of fewer: 32 of 10,000.
-custom_hooks = [dict(type='TargetUpdateHook', base_momentum=1 - 0.01 * 31200 / iterations)]
+# share of fewer: 32 of 10,000; and never over fewer than 25, which short runs of the quickstart do well with.
+custom_hooks = [dict(type='TargetUpdateHook', base_momentum=max(0.96, 1 - 312 / iterations))]
 
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=iterations // 20))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=max(1, iterations // 20)))
 log_processor = dict(by_epoch=False)

@@ -77,7 +77,7 @@ def test_coco_reads_the_folders_it_names_and_no_others(coco, tmp_path):
     assert folders == set(coco[0].images)
 
 
-@pytest.mark.parametrize('iterations', [10000, 3000])
+@pytest.mark.parametrize('iterations', [10000, 3000, 20])
 def test_small_recipe_follows_its_number_of_iterations(tmp_path, iterations):
     """Warm-up, cosine, target and checkpoints, from the one line that says it."""
     text = SMALL.read_text().replace('iterations = 10000', f'iterations = {iterations}')
@@ -93,7 +93,8 @@ def test_small_recipe_follows_its_number_of_iterations(tmp_path, iterations):
     torch.testing.assert_close(series, expected, rtol=1e-5, atol=1e-9)
     assert cfg.train_cfg.max_iters == iterations
     momentum = cfg.custom_hooks[0].base_momentum
-    assert 1 / (1 - momentum) / iterations == pytest.approx(100 / 31200)
+    # Its memory is the published share of the run, 100 of 31,200 updates, and no shorter than 25 updates.
+    assert 1 / (1 - momentum) == pytest.approx(max(25, iterations * 100 / 31200))
     assert iterations % cfg.default_hooks.checkpoint.interval == 0
 
 

@@ -4,7 +4,9 @@ A command's module has a docstring (its ``--help``), ``add_arguments(parser)`` a
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Optional
@@ -38,7 +40,8 @@ def command_parser(
         name (str): One of ``COMMANDS``.
         parser (argparse.ArgumentParser, optional): To add the arguments to. Defaults to None, a new one.
     """
-    module = importlib.import_module(f'{__name__}.{name.replace("-", "_")}')
+    with contextlib.redirect_stdout(io.StringIO()):  # MMPretrain misses a library that nobody needs
+        module = importlib.import_module(f'{__name__}.{name.replace("-", "_")}')
     parser = parser or argparse.ArgumentParser()
     parser.description = module.__doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

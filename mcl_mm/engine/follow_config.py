@@ -108,8 +108,7 @@ def compare_settings(runner: Runner, checkpoint: dict) -> list[str]:
     Raises:
         ResumeError: The checkpoint's optimiser has other state than the config's.
     """
-    old_groups = checkpoint['optimizer']['param_groups']
-    new_groups = runner.optim_wrapper.param_groups
+    old_groups, new_groups = parameter_groups(runner, checkpoint)
     sizes = [[len(group['params']) for group in groups] for groups in (old_groups, new_groups)]
     kinds = [{key for key in KINDS if key in groups[0]} for groups in (old_groups, new_groups)]
     if sizes[0] != sizes[1] or kinds[0] != kinds[1]:
@@ -137,6 +136,13 @@ def compare_settings(runner: Runner, checkpoint: dict) -> list[str]:
     return changes + compare_schedules(runner.param_schedulers or [], old_schedule, new_schedule)
 
 
+def parameter_groups(runner: Runner, checkpoint: dict) -> tuple[list[dict], list[dict]]:
+    """Those of a checkpoint and of a run; MMEngine adds one of its own, which shows the plain rate."""
+    saved = checkpoint['optimizer']
+    own = saved.get('base_param_settings')
+    return [*saved['param_groups'], *([own] if own else [])], runner.optim_wrapper.param_groups
+
+
 def compare_schedules(
     schedulers: Sequence, old_schedule: Sequence[dict], new_schedule: Sequence[dict]
 ) -> list[str]:
@@ -162,7 +168,7 @@ def take_settings(runner: Runner, checkpoint: dict) -> None:
             step(schedulers, by_epoch=False)
             if iteration % length == 0 and iteration // length <= epochs:
                 step(schedulers, by_epoch=True)
-    for old, new in zip(checkpoint['optimizer']['param_groups'], runner.optim_wrapper.param_groups):
+    for old, new in zip(*parameter_groups(runner, checkpoint)):
         old.update((key, value) for key, value in new.items() if key != 'params')
     checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in schedulers]
 

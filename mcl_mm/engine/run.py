@@ -1,5 +1,8 @@
 """A run of MMEngine's Runner, from a config and a command line to its end."""
 
+import contextlib
+import importlib
+import io
 import os.path as osp
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -48,6 +51,11 @@ def load_config(
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    if cfg.get('default_scope') == 'mmdet':
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # it prints that it misses a library nobody needs
+            importlib.import_module('mmdet.datasets')
     return cfg
 
 

@@ -1,11 +1,16 @@
 """What cannot be trained on is refused before training."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader
 
-from mcl_mm.engine.start_check import check_batches
+from conftest import ROOT
+from mcl_mm.engine import TargetUpdateHook
+from mcl_mm.engine.start_check import check_batches, check_sides, check_target
 
 
 def loader_of(images, batch_size, sampler=DefaultSampler, **kwargs):
@@ -32,3 +37,47 @@ def test_montage_that_does_not_fit_the_last_batch(tiny_config, build):
     with pytest.raises(ValueError, match='level 0 shows the 2 images'):
         check_batches(loader_of(10, 4), model)
     check_batches(loader_of(10, 4, drop_last=True), model)
+
+
+@pytest.mark.parametrize(('side', 'better'), [(100, 96), (48, 64), (16, 32), (0, 32)])
+@pytest.mark.parametrize(
+    ('name', 'setting'),
+    [
+        ('mcl_r50_100e', 'train_dataloader.dataset.pipeline.1.transforms.1.0.scale'),
+        ('mcl_r50_100e_fast', 'train_dataloader.dataset.pipeline.1.side'),
+    ],
+)
+def test_side_that_has_no_whole_cells(name, setting, side, better):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    check_sides(cfg)
+    cfg.merge_from_dict({setting: side})
+    with pytest.raises(ValueError, match=f'multiple of 32 pixels, got {side}: .* to {better}'):
+        check_sides(cfg)
+    cfg.model.type = 'mmpretrain.MoCo'  # a method without sheets
+    check_sides(cfg)
+
+
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+def test_one_sheet_of_one_cell(request, build, norm):
+    config = request.getfixturevalue('tiny_config' if norm == 'BN' else 'group_norm_config')
+    config['routed'] = True
+    model = build(config)
+    if norm == 'BN':
+        with pytest.raises(
+            ValueError, match=r'level \d has one sheet of 32 pixels.*at least 64 pixels'
+        ):
+            check_batches(loader_of(4, 4), model)
+    else:
+        check_batches(loader_of(4, 4), model)
+    config['routed'] = False
+    check_batches(loader_of(4, 4), build(config))
+
+
+def test_a_target_that_nothing_moves(tiny_config, build):
+    model = build(tiny_config)
+    check_target(SimpleNamespace(hooks=[TargetUpdateHook()]), model)
+    with pytest.raises(ValueError, match='custom_hooks=.*TargetUpdateHook'):
+        check_target(SimpleNamespace(hooks=[]), model)
+    with pytest.raises(ValueError, match='has no target'):
+        check_target(SimpleNamespace(hooks=[TargetUpdateHook()]), model.backbone)
+    check_target(SimpleNamespace(hooks=[]), model.backbone)

@@ -1,0 +1,144 @@
+"""The first screen says what a run is going to do; the log file has everything."""
+
+import logging
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from torch.utils.data import DataLoader
+
+from conftest import ROOT
+from mcl_mm.engine.start_summary import (
+    QuietRunner,
+    QuietStart,
+    StartSummaryHook,
+    duration,
+    view_sides,
+)
+
+NOISE = 'weight is skipped since its requires_grad=False'
+
+
+class Tiny(BaseModel):
+    """Says things, as libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2_500_000))
+
+    def init_weights(self):
+        from mmengine.logging import print_log
+
+        print_log('initialised by hand', 'current')
+        print_log(NOISE, 'current', logging.WARNING)
+        print_log('the disk is nearly full', 'current', logging.WARNING)
+        warnings.warn('a function has another name now', stacklevel=1)
+
+    def forward(self, inputs, mode):
+        return dict(loss=(torch.stack(inputs).sum() * self.weight).mean())
+
+
+@pytest.fixture
+def make(tmp_path):
+    def runner(count=4):
+        return QuietRunner(
+            Tiny(),
+            str(tmp_path / 'work'),
+            train_dataloader=DataLoader(
+                [torch.ones(1)] * 4, batch_size=2, collate_fn=lambda batch: dict(inputs=batch)
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=count // 2),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5), accumulative_counts=2),
+            default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+            custom_hooks=[StartSummaryHook()],
+            log_level='INFO',
+            experiment_name='quiet',
+        )
+
+    return runner
+
+
+@pytest.fixture(autouse=True)
+def own_warnings():
+    """Python's warnings go where they went before."""
+    yield
+    logging.captureWarnings(False)
+
+
+def test_first_screen(make, capsys, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter('always')
+        make().train()
+    screen = capsys.readouterr().out
+    before, _, rest = screen.partition('This run:\n')
+    assert before.count('\n') == 1  # and the beginning of the summary's own line
+    assert 'the disk is nearly full' in before
+    summary = dict(line.split(None, 1) for line in rest.splitlines()[:9])
+    assert summary['data'] == '4 images'
+    assert summary['network'] == 'Tiny (), 2.5 M parameters that learn'
+    assert summary['batch'] == '2 images x 1 process(es) x 2 accumulated = 4 an update'
+    assert summary['length'] == '2 epochs, 4 iterations'
+    assert summary['begins'] == 'as the config initialises it'
+    assert summary['optimiser'] == 'SGD, learning rate 0.5'
+    assert summary['precision'].startswith('float32, on ')
+    assert 'Epoch(train)' in rest
+    for noise in (NOISE, 'System environment', 'another name', 'Hooks will be executed'):
+        assert noise not in screen
+    log = summary['log']
+    assert log.startswith(str(tmp_path / 'work'))
+    with open(log) as file:
+        text = file.read()
+    for line in (NOISE, 'initialised by hand', 'System environment', 'another name', 'This run:'):
+        assert line in text
+
+
+def test_what_passes():
+    quiet = QuietStart()
+
+    def passes(level, text):
+        return quiet.filter(logging.LogRecord('', level, '', 0, text, (), None))
+
+    for over in (False, True):
+        quiet.over = over
+        assert passes(logging.INFO, 'news') == over
+        assert passes(logging.WARNING, 'full disk')
+        assert not passes(logging.WARNING, NOISE)
+        assert passes(logging.ERROR, f'fault, {NOISE}')
+
+
+def test_time_to_go_is_said_once(monkeypatch):
+    clock, said = [0.0], []
+    monkeypatch.setattr('mcl_mm.engine.start_summary.time.monotonic', lambda: clock[0])
+    hook = StartSummaryHook()
+    runner = SimpleNamespace(iter=5, max_iters=1006, logger=SimpleNamespace(info=said.append))
+    for runner.iter in range(5, 40):
+        hook.before_train_iter(runner, 0)
+        clock[0] += 1000 if runner.iter == 5 else 10  # the first one waits for workers
+        hook.after_train_iter(runner, 0)
+    # A minute is over after six iterations of ten seconds; then 1006 - 12 are left.
+    (text,) = said
+    assert text == f'At the speed of the first minute: {994 * 10 / 3600:.1f} hours to go.'
+
+
+@pytest.mark.parametrize(
+    ('hours', 'text'),
+    [(30, '30.0 hours'), (1.5, '1.5 hours'), (1, '60 minute(s)'), (0.001, '1 minute(s)')],
+)
+def test_duration(hours, text):
+    assert duration(hours) == text
+
+
+@pytest.mark.parametrize(
+    ('name', 'side'),
+    [('mcl_r50_100e', 224), ('mcl_r50_100e_fast', 224), ('quickstart/pretrain', 64)],
+)
+def test_sides_of_recipes(name, side):
+    assert set(view_sides(Config.fromfile(ROOT / f'configs/{name}.py'))) == {side}
+
+
+def test_detectors_have_no_sheets():
+    cfg = Config.fromfile(ROOT / 'configs/transfer/mask-rcnn_r50_fpn_mcl_1x_coco.py')
+    assert list(view_sides(cfg)) == []
