@@ -55,8 +55,8 @@ def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) ->
     }
     if 'backbone' in prefixes:
         text = f'none of these names fits the model, but they do behind {quoted(prefixes.values())}'
-        lines = [source_line(f'model.{part}', path, prefix) for part, prefix in prefixes.items()]
-        return Finding('nothing-loads', text, '; '.join([*lines, 'load_from = None']))
+        line = source_line(path, {f'model.{part}': prefix for part, prefix in prefixes.items()})
+        return Finding('nothing-loads', text, f'{line}; load_from = None')
     for part in ('backbone', 'neck'):
         found, wanted = (first_below(part, names) for names in (state_dict, own))
         if found and wanted:
@@ -203,4 +203,4 @@ def why_nothing(source: Source, part: nn.Module) -> str:
         own = list(dict.fromkeys(name.split('.')[0] for name in part.state_dict()))[:6]
         return f'{text}, and it has {own}. Give it the network the weights were trained with'
     where = f'model.{source.where}' if source.where else 'model'
-    return f'{text}. Fix: {source_line(where, source.path, prefix)}'
+    return f'{text}. Fix: {source_line(source.path, {where: prefix})}'
