@@ -119,7 +119,7 @@ def source_line(path: str, prefixes: dict[str, str]) -> str:
 
     Args:
         path (str): The file.
-        prefixes (dict[str, str]): What the names of each part, such as ``'model.backbone'``, begin with there.
+        prefixes (dict[str, str]): By part, such as ``'model.backbone'``: what its names begin with there.
     """
     changes = []
     for where, prefix in prefixes.items():
