@@ -36,7 +36,10 @@ def refusals(
     """
     if any(key.startswith('neck.projector.') for key in report.unexpected):
         text = 'this is a whole pre-training checkpoint, of which a detector would take the backbone only'
-        fix = f'make a file for detectors of it first: python tools/export.py {path} export.pth'
+        fix = (
+            'turn it into a file for detectors with tools/export.py first: python tools/export.py '
+            f'{path} OUT.pth'
+        )
         return [Finding('not-exported', text, fix)]
     if not report.loaded:
         return [nothing_loads(unwrap(model), state_dict, path)]
@@ -55,8 +58,8 @@ def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) ->
     }
     if 'backbone' in prefixes:
         text = f'none of these names fits the model, but they do behind {quoted(prefixes.values())}'
-        lines = [source_line(f'model.{part}', path, prefix) for part, prefix in prefixes.items()]
-        return Finding('nothing-loads', text, '; '.join([*lines, 'load_from = None']))
+        line = source_line(path, {f'model.{part}': prefix for part, prefix in prefixes.items()})
+        return Finding('nothing-loads', text, f'{line}; load_from = None')
     for part in ('backbone', 'neck'):
         found, wanted = (first_below(part, names) for names in (state_dict, own))
         if found and wanted:
@@ -203,4 +206,4 @@ def why_nothing(source: Source, part: nn.Module) -> str:
         own = list(dict.fromkeys(name.split('.')[0] for name in part.state_dict()))[:6]
         return f'{text}, and it has {own}. Give it the network the weights were trained with'
     where = f'model.{source.where}' if source.where else 'model'
-    return f'{text}. Fix: {source_line(where, source.path, prefix)}'
+    return f'{text}. Fix: {source_line(source.path, {where: prefix})}'

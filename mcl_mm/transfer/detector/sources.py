@@ -114,12 +114,20 @@ def best_prefix(part: nn.Module, state_dict: dict[str, Tensor]) -> Optional[str]
     return prefix if 2 * count >= len(own) else None
 
 
-def source_line(where: str, path: str, prefix: str) -> str:
-    """The line of a config that starts a part of a model from a file."""
-    init_cfg = dict(type='Pretrained', checkpoint=path)
-    if prefix:
-        init_cfg['prefix'] = prefix
-    return line_of([Change(f'{where}.init_cfg', dict(_delete_=True, **init_cfg), '')])
+def source_line(path: str, prefixes: dict[str, str]) -> str:
+    """The line of a config that starts parts of a model from a file.
+
+    Args:
+        path (str): The file.
+        prefixes (dict[str, str]): By part, such as ``'model.backbone'``: what its names begin with there.
+    """
+    changes = []
+    for where, prefix in prefixes.items():
+        init_cfg = dict(_delete_=True, type='Pretrained', checkpoint=path)
+        if prefix:
+            init_cfg['prefix'] = prefix
+        changes.append(Change(f'{where}.init_cfg', init_cfg, ''))
+    return line_of(changes)
 
 
 def start_is_a_file(source: object) -> bool:
