@@ -10,6 +10,7 @@ from .precise_bn_hook import PreciseBNHook
 from .start_check import check_classes, check_start
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
+from .value_range_hook import ValueRangeHook
 
 __all__ = [
     'LARS',
@@ -26,6 +27,7 @@ __all__ = [
     'TargetUpdateHook',
     'TooManyBadImagesError',
     'TransferHook',
+    'ValueRangeHook',
     'check_classes',
     'check_start',
     'cosine_momentum',
