@@ -108,7 +108,8 @@ def test_arrays_turn_as_images_do(orientation):
 @pytest.mark.parametrize('marker', [*range(0xE0, 0xF0), 0xFE, 0xF0, 0xF7, 0xC8, 0x02, 0xBF])
 def test_odd_markers_of_a_jpeg(tmp_path, marker):
     names = (b'', b'J', b'JFIF\0', b'Exif\0\0', b'MPF\0II*\0', b'ICC_PROFILE\0', b'Adobe', b'FPXR\0',
-             b'Photoshop 3.0\0' + b'8BIM\x03\xed\0\0\0\0\0\1x', b'http://ns.adobe.com/xap/1.0/\0\xff')  # fmt: skip
+             b'Photoshop 3.0\0' + b'8BIM\x03\xed\0\0\0\0\0\1x',
+             b'http://ns.adobe.com/xap/1.0/\0\xff')  # fmt: skip
     expected = np.asarray(plain('JPEG'))
     for name in names:
         for tail in (b'', b'\0', b'\xfe' * 9):
