@@ -17,10 +17,9 @@ from torch import nn
 
 import tiny_datasets
 from conftest import ROOT, TINY
+from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import fit_to_detector, to_mmdet
-
-import coco_subsets  # isort: skip
 
 BACKBONE = {
     f'model.backbone.{key}' for key in ('norm_cfg.', 'frozen_stages', 'norm_eval', 'init_cfg')
@@ -163,8 +162,8 @@ def test_subsets_are_called_what_configs_expect(tmp_path, monkeypatch):
     """The tool's defaults write all fifteen files."""
     tiny_datasets.write_coco(tmp_path, count=100)
     path = tmp_path / 'annotations/instances_train2017.json'
-    monkeypatch.setattr('sys.argv', ['coco_subsets.py', str(path), str(tmp_path / 'drawn')])
-    coco_subsets.main()
+    with pytest.raises(SystemExit, match='None'):
+        main('subsets', [str(path), str(tmp_path / 'drawn')])
     wanted = set()
     for name in CONFIGS:
         if 'percent' in name:

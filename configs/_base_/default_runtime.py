@@ -6,6 +6,7 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', interval=4, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     bad_images=dict(type='BadImagesHook', max_share=0.01),
+    value_range=dict(type='ValueRangeHook'),
     monitor=dict(type='MonitorHook'),
     exact_resume=dict(type='ExactResumeHook'),
     nonfinite=dict(type='NonFiniteHook'),

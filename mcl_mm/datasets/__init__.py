@@ -2,7 +2,7 @@ from .decoding import BadImageError
 from .labelled_images import LabelledImages
 from .loading import LoadAnyImage, read_image
 from .native_views import NativeViews
-from .seeded_sampler import SeededIndex, SeededSampler, seed_generators
+from .seeded_sampler import SeededIndex, SeededSampler, inner_sets, seed_generators
 from .unlabelled_images import UnlabelledImages
 from .worker_seed import seed_worker
 
@@ -14,6 +14,7 @@ __all__ = [
     'SeededIndex',
     'SeededSampler',
     'UnlabelledImages',
+    'inner_sets',
     'read_image',
     'seed_generators',
     'seed_worker',

@@ -99,7 +99,7 @@ def read_tag(data: bytes, tag: int) -> Optional[int]:
     order = '<' if data[:2] == b'II' else '>'
     kind, count = struct.unpack_from(f'{order}HL', data, at + 2)
     letter = 'L' if kind == 4 else 'H'
-    if count * struct.calcsize(letter) > 4:  # the entry says where the numbers are
+    if count * struct.calcsize(order + letter) > 4:  # the entry says where the numbers are
         (at,) = struct.unpack_from(f'{order}L', data, at + 8)
     else:
         at += 8

@@ -9,6 +9,8 @@ from torchvision.transforms.v2 import functional as F
 
 from mcl_mm.registry import TRANSFORMS
 
+from .settings import check_number
+
 
 @TRANSFORMS.register_module()
 class NativeViews(BaseTransform):
@@ -32,7 +34,7 @@ class NativeViews(BaseTransform):
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
 
     Raises:
-        ValueError: A ratio does not divide ``side``.
+        ValueError: A ratio does not divide ``side``; or a setting is of a wrong kind.
     """
 
     def __init__(
@@ -42,7 +44,15 @@ class NativeViews(BaseTransform):
         crop_ratio_range: Sequence[float] = (0.2, 1.0),
         flip_prob: float = 0.5,
     ) -> None:
+        check_number('side', side, low=1, whole=True)
+        check_number('flip_prob', flip_prob, low=0, high=1)
+        if not isinstance(ratios, Sequence) or isinstance(ratios, str):
+            raise ValueError(
+                f'ratios must be a list of numbers, got {ratios!r}: write ratios=[{ratios}]'
+            )
+        check_area(crop_ratio_range)
         for ratio in ratios:
+            check_number('a ratio', ratio, low=1, whole=True)
             if side % ratio:
                 raise ValueError(
                     f'ratio {ratio} does not divide the side of a sheet, {side} pixels'
@@ -70,4 +80,15 @@ class NativeViews(BaseTransform):
         return (
             f'{type(self).__name__}(sides={self.sides}, '
             f'crop_ratio_range={self.crop.crop_ratio_range}, flip_prob={self.flip_prob})'
+        )
+
+
+def check_area(area: Sequence[float]) -> None:
+    """Refuse what is not a range of shares of an image."""
+    numbers = list(area) if isinstance(area, (list, tuple)) else []
+    plain = all(isinstance(n, (int, float)) for n in numbers)
+    if len(numbers) != 2 or not plain or not 0 < numbers[0] <= numbers[1] <= 1:
+        raise ValueError(
+            'crop_ratio_range must be two numbers, the smallest and the largest share of an image, such '
+            f'as [0.2, 1.0]; got {area!r}'
         )

@@ -37,6 +37,13 @@ class SeededIndex(int):
         seed_generators(*self.seed)
 
 
+def inner_sets(dataset: Any) -> list:
+    """The data sets inside of wrappers such as MMEngine's ``ConcatDataset``; else the one itself."""
+    if hasattr(dataset, 'datasets'):
+        return [part for inner in dataset.datasets for part in inner_sets(inner)]
+    return inner_sets(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]
+
+
 class SeededFetch:
     """What a data loader gets samples by: each is made with the random numbers of its own index.
 

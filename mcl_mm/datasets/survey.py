@@ -14,7 +14,7 @@ from .scan import spread
 
 TRIED, LOOKED_AT, MEASURED = 16, 8, 64  # images of a set
 VALUES = 4096  # of an image, drawn at random
-BLACK, FLAT = 5, 10  # of 255: mean, distance of the outer percents
+BLACK, FLAT = 5, 20  # of 255: mean, distance of the outer percents
 CLIPPED = 0.5  # share of values that are 0 or 255
 PICTURES_IN_A_PICTURE = ('MPO',)  # a phone's depth or brightness beside the photograph
 

@@ -15,6 +15,7 @@ from .start_check import check_classes, check_start
 from .start_summary import QuietRunner, StartSummaryHook
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
+from .value_range_hook import ValueRangeHook
 
 __all__ = [
     'LARS',
@@ -35,6 +36,7 @@ __all__ = [
     'TargetUpdateHook',
     'TooManyBadImagesError',
     'TransferHook',
+    'ValueRangeHook',
     'check_classes',
     'check_start',
     'cosine_momentum',

@@ -1,4 +1,4 @@
-"""tools/check_images.py finds what training would replace."""
+"""check-images finds what training would replace."""
 
 import os
 import re
@@ -7,19 +7,20 @@ import subprocess
 import sys
 import time
 
-import check_images
+import numpy as np
 import pytest
+from PIL import Image
 
 from bad_files import UNUSABLE, USABLE, picture
 from conftest import ROOT, draw_images
+from mcl_mm.cli import main
 from mcl_mm.datasets import LoadAnyImage, UnlabelledImages
 
 
-def check(monkeypatch, capsys, *arguments):
-    """Run the tool in this process; return exit code and what it printed."""
-    monkeypatch.setattr(sys, 'argv', ['check_images.py', '--workers', '2', *map(str, arguments)])
+def check(capsys, *arguments):
+    """Run the command in this process; return exit code and what it printed."""
     with pytest.raises(SystemExit) as end:
-        check_images.main()
+        main('check-images', ['--workers', '2', *map(str, arguments)])
     return end.value.code, capsys.readouterr().out
 
 
@@ -34,18 +35,18 @@ def write_kinds(folder, kinds):
     return expected
 
 
-def test_good_folder(image_folder, monkeypatch, capsys):
-    code, printed = check(monkeypatch, capsys, image_folder)
+def test_good_folder(image_folder, capsys):
+    code, printed = check(capsys, image_folder)
     assert code == 0
     assert '24 images in' in printed
     assert re.search(r'0 of 24 images cannot be used \(0\.00%\), [1-9]\d* images/s', printed)
 
 
-def test_every_kind_is_found_with_its_reason_and_the_rest_is_listed(tmp_path, monkeypatch, capsys):
+def test_every_kind_is_found_with_its_reason_and_the_rest_is_listed(tmp_path, capsys):
     bad = write_kinds(tmp_path / 'images/bad', UNUSABLE)
     good = write_kinds(tmp_path / 'images/good', USABLE)
     bad = {p: reason for p, reason in bad.items() if p.is_symlink() or p.is_file()}
-    code, printed = check(monkeypatch, capsys, tmp_path / 'images',
+    code, printed = check(capsys, tmp_path / 'images',
                           '--list', tmp_path / 'good.txt', '--out', tmp_path / 'bad.txt')  # fmt: skip
     assert code == 1
     assert f'{len(bad)} of {len(bad) + len(good)} images cannot be used' in printed
@@ -62,16 +63,14 @@ def test_every_kind_is_found_with_its_reason_and_the_rest_is_listed(tmp_path, mo
         pipeline=[LoadAnyImage()],
     )
     assert [dataset[i]['img_path'] for i in range(len(dataset))] == sorted(map(str, good))
-    code, printed = check(
-        monkeypatch, capsys, tmp_path / 'images', '--ann-file', tmp_path / 'good.txt'
-    )
+    code, printed = check(capsys, tmp_path / 'images', '--ann-file', tmp_path / 'good.txt')
     assert code == 0
     assert f'0 of {len(good)} images' in printed
 
 
-def test_without_files_to_write_the_bad_images_are_printed(image_folder, monkeypatch, capsys):
+def test_without_files_to_write_the_bad_images_are_printed(image_folder, capsys):
     (image_folder / '0003.jpg').write_text('text')
-    code, printed = check(monkeypatch, capsys, image_folder)
+    code, printed = check(capsys, image_folder)
     assert code == 1
     assert f'{image_folder}/0003.jpg\tnot an image\n' in printed
     assert '1 of 24 images cannot be used (4.17%)' in printed
@@ -90,10 +89,10 @@ def test_without_files_to_write_the_bad_images_are_printed(image_folder, monkeyp
         (['{}/images', '--workers', '0'], 'ValueError: --workers must be at least 1'),
     ],
 )
-def test_bad_input_ends_in_one_clear_error(tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_input_ends_in_one_clear_error(tmp_path, capsys, arguments, message):
     (tmp_path / 'empty').mkdir()
     draw_images(tmp_path / 'images', 1)
-    code, _ = check(monkeypatch, capsys, *(a.format(tmp_path) for a in arguments))
+    code, _ = check(capsys, *(a.format(tmp_path) for a in arguments))
     assert re.match(message, code)
 
 
@@ -121,3 +120,69 @@ def test_interrupted_check_says_how_far_it_came_and_writes_no_list(tmp_path):
     assert (tmp_path / 'bad.txt').read_text() == f'{tmp_path}/images/0001.jpg\tnot an image\n'
     assert not (tmp_path / 'good.txt').exists()
     assert 'Traceback' not in stderr
+
+
+def test_side_information_formats_and_links_of_a_real_folder(tmp_path, capsys):
+    draw_images(tmp_path / 'images', 3)
+    (tmp_path / 'images/._0000.jpg').write_bytes(b'\0\5\26\7')
+    (tmp_path / 'images/__MACOSX').mkdir()
+    (tmp_path / 'images/__MACOSX/x.jpg').write_bytes(b'\0\5\26\7')
+    (tmp_path / 'images/up').symlink_to('..')
+    (tmp_path / 'images/a.HEIC').write_text('other')
+    (tmp_path / 'images/b.xml').write_text('other')
+    code, printed = check(capsys, tmp_path / 'images')
+    assert code == 0
+    assert '3 images in' in printed
+    assert re.search(r'passed over: (1 \.heic, 1 \.xml|.*1 hidden.*)', printed)
+    assert 'Convert .heic to JPEG or PNG' in printed
+
+
+def test_names_of_any_bytes_are_written_read_and_printed(tmp_path, capsys):
+    folder = tmp_path / 'images'
+    draw_images(folder, 1)
+    odd = os.path.join(os.fsencode(folder), b'caf\xe9.jpg')
+    os.rename(folder / '0000.jpg', odd)
+    with open(os.path.join(os.fsencode(folder), b'\xff bad.jpg'), 'wb') as file:
+        file.write(b'text')
+    code, printed = check(capsys, folder, '--list', tmp_path / 'good.txt')
+    assert code == 1
+    assert '\\udcff bad.jpg\tnot an image' in printed
+    assert (tmp_path / 'good.txt').read_bytes() == b'caf\xe9.jpg\n'
+    code, printed = check(capsys, folder, '--ann-file', tmp_path / 'good.txt')
+    assert (code, '0 of 1 images cannot be used' in printed) == (0, True)
+    data = UnlabelledImages(data_root=str(folder), ann_file=str(tmp_path / 'good.txt'), pipeline=[])
+    assert os.fsencode(data[0]['img_path']) == odd
+
+
+def test_labels_of_a_list_are_kept(image_folder, tmp_path, capsys):
+    (image_folder / '0001.jpg').write_text('text')
+    (tmp_path / 'labels.txt').write_text('0000.jpg 3\n0001.jpg 0\n0002.jpg 1\n')
+    code, printed = check(
+        capsys, image_folder, '--ann-file', tmp_path / 'labels.txt', '--list', tmp_path / 'good.txt'
+    )
+    assert (code, '1 of 3 images' in printed) == (1, True)
+    assert (tmp_path / 'good.txt').read_text() == '0000.jpg 3\n0002.jpg 1\n'
+
+
+def test_the_value_range_of_deep_images_reaches_training(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'images').mkdir()
+    for index in range(5):  # 12 bits in 16, a hot pixel in each
+        values = rng.integers(500, 3501, (50, 60)).astype(np.uint16)
+        values[3, 4] = 65535
+        Image.fromarray(values).save(tmp_path / f'images/{index}.png')
+    code, printed = check(capsys, tmp_path / 'images', '--list', tmp_path / 'good.txt')
+    assert code == 0
+    low, high = map(float, re.search(r'values of 5: \[([\d.]+), ([\d.]+)\]', printed).groups())
+    assert 500 <= low <= 510
+    assert 3490 <= high <= 3500
+    assert 'clipped' not in printed
+    assert 'nearly' not in printed
+    data = UnlabelledImages(
+        data_root=str(tmp_path / 'images'),
+        ann_file=str(tmp_path / 'good.txt'),
+        pipeline=[LoadAnyImage()],
+    )
+    assert data.value_range == pytest.approx((low, high), abs=0.01)
+    assert not data.range_measured
+    assert len(np.unique(data[0]['img'])) > 250  # of 16 that the range of 16 bits would leave

@@ -2,13 +2,11 @@
 
 import json
 import re
-import sys
 
 import pytest
 
-from conftest import ROOT  # noqa: F401  (puts tools/ on the path)
-
-import coco_subsets  # isort: skip
+from mcl_mm.cli import main
+from mcl_mm.datasets import coco_subsets
 
 
 @pytest.fixture
@@ -28,18 +26,20 @@ def annotations(tmp_path):
     return path
 
 
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['tools/coco_subsets.py', *map(str, arguments)])
-    coco_subsets.main()
+def call(*arguments):
+    """Run the command, which ends by raising SystemExit: with None, or what went wrong."""
+    with pytest.raises(SystemExit) as end:
+        main('subsets', [*map(str, arguments)])
+    return end.value.code
 
 
 def image_ids(path):
     return [image['id'] for image in json.loads(path.read_text())['images']]
 
 
-def test_subsets(annotations, tmp_path, monkeypatch, capsys):
+def test_subsets(annotations, tmp_path, capsys):
     out = tmp_path / 'deep/out'
-    call(monkeypatch, annotations, out)
+    call(annotations, out)
     whole = json.loads(annotations.read_text())
     files = {path.name for path in out.iterdir()}
     assert files == {
@@ -68,15 +68,15 @@ def test_subsets(annotations, tmp_path, monkeypatch, capsys):
     assert '5@10.json: 20 of 200 images' in capsys.readouterr().out
 
 
-def test_seed_decides_whatever_else_is_asked_for(annotations, tmp_path, monkeypatch):
-    call(monkeypatch, annotations, tmp_path / 'a')
-    call(monkeypatch, annotations, tmp_path / 'b', '--percent', 5, 0.5, '--folds', 2)
-    call(monkeypatch, annotations, tmp_path / 'c', '--percent', 5, '--folds', 2, '--seed', 1)
+def test_seed_decides_whatever_else_is_asked_for(annotations, tmp_path):
+    call(annotations, tmp_path / 'a')
+    call(annotations, tmp_path / 'b', '--percent', 5, 0.5, '--folds', 2)
+    call(annotations, tmp_path / 'c', '--percent', 5, '--folds', 2, '--seed', 1)
     # Another order of the images in the file draws the same ones.
     shuffled = json.loads(annotations.read_text())
     shuffled['images'].reverse()
     annotations.write_text(json.dumps(shuffled))
-    call(monkeypatch, annotations, tmp_path / 'd', '--percent', 5, '--folds', 2)
+    call(annotations, tmp_path / 'd', '--percent', 5, '--folds', 2)
     for fold in (1, 2):
         name = f'instances_train2017.{fold}@5.json'
         a, b, c, d = (image_ids(tmp_path / folder / name) for folder in 'abcd')
@@ -98,13 +98,22 @@ def test_every_image_is_as_likely(annotations):
     assert max(counts.values()) < 40 + 5 * 6
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'a.json'
-    path.write_text('old')
-    with pytest.raises(TypeError):
-        coco_subsets.write_atomically(path, dict(images=[0] * 1000, broken=object()))
-    assert path.read_text() == 'old'
-    assert list(tmp_path.iterdir()) == [path]
+def test_ids_of_two_kinds_are_drawn(tmp_path):
+    """As joined exports have them: a number and a text that look alike are two images."""
+    ids = [str(i) if i % 2 else i // 2 for i in range(40)]
+    coco = dict(
+        images=[dict(id=i) for i in ids],
+        annotations=[dict(id=n, image_id=i) for n, i in enumerate(ids)],
+        categories=[],
+    )
+    (tmp_path / 'a.json').write_text(json.dumps(coco))
+    assert call(tmp_path / 'a.json', tmp_path / 'out', '--percent', 50, 100, '--folds', 2) is None
+    half = json.loads((tmp_path / 'out/a.1@50.json').read_text())
+    chosen = [image['id'] for image in half['images']]
+    assert len(set(map(repr, chosen))) == 20
+    assert [a['image_id'] for a in half['annotations']] == chosen
+    assert {type(i) for i in chosen} == {int, str}
+    assert json.loads((tmp_path / 'out/a.2@100.json').read_text()) == coco
 
 
 @pytest.mark.parametrize(
@@ -119,24 +128,44 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         ('[]', [], 'ValueError: .* no list of images, annotations, categories'),
         ('{"images": [], "annotations": []}', [], 'ValueError: .* no list of categories'),
         ('{"images": [{}], "annotations": [], "categories": []}', [],
-         'ValueError: .*an image needs an id'),
+         'ValueError: .*an image needs an id.*image 1 has None'),
+        ('{"images": [{"id": 1}, {"id": null}], "annotations": [], "categories": []}', [],
+         'ValueError: .*image 2 has None'),
+        ('{"images": [{"id": true}], "annotations": [], "categories": []}', [],
+         'ValueError: .*image 1 has True'),
+        ('{"images": [{"id": NaN}], "annotations": [], "categories": []}', [],
+         'ValueError: .*image 1 has nan'),
+        ('{"images": [{"id": [1]}], "annotations": [], "categories": []}', [],
+         r'ValueError: .*image 1 has .1.'),
+        ('{"images": ["a.jpg"], "annotations": [], "categories": []}', [],
+         "ValueError: .*image 1 has 'a.jpg'"),
+        ('{"images": [{"id": 1}], "annotations": [{}], "categories": []}', [],
+         'ValueError: .*annotation 1 has None'),
+        ('{"images": [{"id": 1}], "annotations": [null], "categories": []}', [],
+         'ValueError: .*annotation 1 has None'),
+        ('{"images": [{"id": 1}], "annotations": [{"image_id": "1"}], "categories": []}', [],
+         "ValueError: .*does not list, first image_id '1'"),
+        ('{"images": null, "annotations": [], "categories": {}}', [],
+         'ValueError: .*no list of images, categories'),
+        ('[' * 100000, [], 'ValueError: .*not a JSON file'),
         ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', [],
          'ValueError: .*1 images with the id of another'),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": 2}], "categories": []}', [],
          'ValueError: .*annotations of 1 images that it does not list, first image_id 2'),
     ],
 )  # fmt: skip
-def test_bad_input_ends_in_one_clear_error(
-    annotations, tmp_path, monkeypatch, content, options, message
-):
+def test_bad_input_ends_in_one_clear_error(annotations, tmp_path, content, options, message):
     if content:
         annotations.write_text(content)
-    with pytest.raises(SystemExit) as error:
-        call(monkeypatch, annotations, tmp_path / 'out', *options)
-    assert re.match(message, str(error.value.code)), error.value.code
-    assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
+    code = call(annotations, tmp_path / 'out', *options)
+    assert re.match(message, str(code)), code
+    assert not (tmp_path / 'out').exists()
 
 
-def test_missing_file(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match='FileNotFoundError: .*nowhere'):
-        call(monkeypatch, '/nowhere.json', tmp_path)
+def test_nothing_is_written_before_all_is_checked(annotations, tmp_path):
+    assert 'less than one' in call(annotations, tmp_path / 'out', '--percent', 5, 0.1)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_missing_file(tmp_path):
+    assert re.match('FileNotFoundError: .*nowhere', call('/nowhere.json', tmp_path))

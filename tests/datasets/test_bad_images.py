@@ -157,21 +157,6 @@ def test_memory_that_runs_out_is_not_blamed_on_the_file(folder, monkeypatch):
         read_image(str(folder / 'b0.png'))
 
 
-def test_folder_that_cannot_be_searched_is_named(folder, monkeypatch):
-    def walk(top, onerror, followlinks):
-        onerror(PermissionError(13, 'Permission denied', f'{top}/private'))
-        return [(str(top), [], ['b0.png'])]
-
-    monkeypatch.setattr('mcl_mm.datasets.unlabelled_images.os.walk', walk)
-    warned = []
-    monkeypatch.setattr(
-        'mcl_mm.datasets.unlabelled_images.print_log', lambda text, *_: warned.append(text)
-    )
-    assert len(build(folder)) == 1
-    assert len(warned) == 1
-    assert 'private are left out' in warned[0]
-
-
 def test_error_names_file_and_reason():
     error = BadImageError('x.jpg', 'empty file')
     assert str(error) == 'cannot use image x.jpg: empty file'

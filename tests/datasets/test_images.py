@@ -95,13 +95,6 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         assert np.abs(pixels[..., 0] - values / 257).max() <= 1
 
 
-@pytest.mark.parametrize('full', [1, 255, 65535, 1e6])
-def test_floats_are_scaled_by_their_range(tmp_path, full):
-    values = np.linspace(0, full, 24 * 40).reshape(24, 40).astype(np.float32)
-    Image.fromarray(values).save(tmp_path / 'a.tiff')
-    assert np.abs(load(tmp_path / 'a.tiff')[..., 0] - values * (255 / full)).max() <= 1
-
-
 def test_folder_nested_or_flat_in_either_case(photo, tmp_path):
     for name in ('b.jpg', 'x/c.PNG', 'x/y/d.webp', 'a.tif', 'e.bmp'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

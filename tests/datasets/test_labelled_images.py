@@ -114,3 +114,35 @@ def test_one_class_is_refused(root):
         shutil.rmtree(root / other)
     with pytest.raises(ValueError, match='all 3 images of .* are of one class'):
         LabelledImages(data_root=str(root))
+
+
+def test_classes_may_be_named_though_one_lacks_images(root):
+    data = LabelledImages(
+        data_root=str(root), pipeline=PIPELINE, classes=['c', 'empty', 'b', 'a'], test_mode=True
+    )
+    assert data.classes == ('c', 'empty', 'b', 'a')
+    assert [data.get_data_info(i)['gt_label'] for i in range(6)] == [3, 3, 2, 2, 2, 0]
+    with pytest.raises(ValueError, match='folders that are not among classes: b, c'):
+        LabelledImages(data_root=str(root), classes=['a', 'empty'])
+
+
+def test_two_folders_are_enough(root):
+    shutil.rmtree(root / 'c')
+    data = LabelledImages(data_root=str(root), pipeline=PIPELINE)
+    assert (data.num_classes, [data.get_cat_ids(i) for i in (0, 4)]) == (2, [[0], [1]])
+
+
+def test_a_list_of_another_folder_needs_labels(root, tmp_path_factory):
+    far = draw_images(tmp_path_factory.mktemp('far'), 1)
+    with pytest.raises(
+        ValueError, match=r'0000.jpg has no label: it lies outside .* behind each path'
+    ):
+        LabelledImages(
+            data_root=str(root), ann_file=write_list(root, f'{far}/0000.jpg\na/0000.jpg\n')
+        )
+
+
+def test_labels_behind_tabs_in_a_list_of_windows(root):
+    (root / 'list.txt').write_bytes(b'\xef\xbb\xbfa/0000.jpg\t2\r\n\r\nb\\0001.jpg\t0\r\n')
+    data = LabelledImages(data_root=str(root), ann_file='list.txt', pipeline=PIPELINE)
+    assert [data[i]['data_samples'].gt_label.item() for i in range(2)] == [2, 0]

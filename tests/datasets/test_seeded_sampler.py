@@ -7,10 +7,12 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset as TorchConcatDataset
+from torch.utils.data import Dataset, Subset
 
-from mcl_mm.datasets import SeededIndex, SeededSampler, seed_generators
+from mcl_mm.datasets import SeededIndex, SeededSampler, inner_sets, seed_generators
 from mcl_mm.registry import DATASETS
 
 
@@ -22,7 +24,6 @@ class SeededDraws(Dataset):
         return 10
 
     def __getitem__(self, index):
-        index.seed_generators()
         numbers = random.random(), np.random.random(), torch.rand(()).item()
         return torch.tensor([int(index), *numbers], dtype=torch.float64)
 
@@ -58,6 +59,74 @@ def test_workers_and_skipping_change_nothing():
     assert torch.equal(epochs_of(2), expected)
     assert torch.equal(epochs_of(3, skip=4), expected[4:])
     assert not torch.isin(epochs_of(0, seed=4)[:, 1:], expected[:, 1:]).any()
+
+
+@DATASETS.register_module()
+class WrappedDraws(BaseDataset):
+    """As :class:`SeededDraws`, to be wrapped: its own index, its label, and drawn numbers."""
+
+    def __init__(self, length, **kwargs):
+        self.length = length
+        super().__init__(**kwargs)
+
+    def load_data_list(self):
+        return [dict(label=index % 3 == 0) for index in range(self.length)]
+
+    def get_cat_ids(self, idx):
+        return [int(self.get_data_info(idx)['label'])]
+
+    def __getitem__(self, index):
+        numbers = random.random(), np.random.random(), torch.rand(()).item()
+        return torch.tensor([self.length, index, *numbers], dtype=torch.float64)
+
+
+DRAWS = [dict(type='mcl_mm.WrappedDraws', length=length) for length in (5, 7)]
+BALANCED = dict(type='mmengine.ClassBalancedDataset', dataset=DRAWS[1], oversample_thr=0.9)
+WRAPPERS = dict(
+    concat=dict(type='mmengine.ConcatDataset', datasets=DRAWS),
+    repeat=dict(type='mmengine.RepeatDataset', dataset=DRAWS[1], times=3),
+    balanced=BALANCED,
+    nested=None,
+)
+
+
+def build_wrapped(name):
+    """A wrapped data set; what MMEngine's wrappers refuse to nest is nested by PyTorch's."""
+    if name == 'nested':
+        draws = [DATASETS.build(settings) for settings in DRAWS]
+        return TorchConcatDataset([Subset(draws[0], [4, 2, 0]), DATASETS.build(BALANCED), draws[1]])
+    return DATASETS.build(WRAPPERS[name])
+
+
+@pytest.mark.parametrize('name', WRAPPERS)
+@pytest.mark.parametrize('workers', [0, 2])
+def test_samples_have_their_seeds_through_any_wrapper(name, workers):
+    """Value by value: what a sample draws is drawn again by hand, from its seed alone."""
+    data = build_wrapped(name)
+
+    def samples(skip):
+        loader = Runner.build_dataloader(
+            dict(dataset=build_wrapped(name), batch_size=3, num_workers=workers,
+                 sampler=dict(type='mcl_mm.SeededSampler', infinite=True),
+                 collate_fn=dict(type='default_collate')),
+            seed=3,
+        )  # fmt: skip
+        loader.sampler.skip(skip)
+        return torch.cat(list(islice(loader, 8)))
+
+    whole = samples(0)
+    assert torch.equal(samples(9)[:15], whole[9:])  # a run that goes on
+    for index, sample in zip(SeededSampler(data, seed=3, infinite=True), whole):
+        seed_generators(*index.seed)
+        assert torch.equal(data[int(index)], sample)
+    assert len(set(whole[:, 2].tolist())) == 24
+
+
+def test_the_sets_inside_of_wrappers():
+    lengths = [part.length for part in inner_sets(build_wrapped('nested'))]
+    assert lengths == [5, 7, 7]
+    plain = SeededDraws()
+    assert inner_sets(plain) == [plain]
 
 
 @pytest.mark.parametrize(('size', 'processes'), [(10, 1), (10, 3), (2, 5)])

@@ -1,0 +1,79 @@
+"""One range of values from the first iteration to the detector."""
+
+import logging
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mcl_mm.datasets import inner_sets
+from mcl_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ValueRangeHook(Hook):
+    """Keep the value range of images with more than 8 bits, from run to run.
+
+    Checkpoints get it as ``meta['value_ranges']``: a list of ``[low, high]``, empty for 8-bit images.
+    A run that goes on, a validation and a test take it from there, or from the training images, unless
+    their data set has one of its own in the config.
+
+    Raises:
+        ValueError: Parts of the training set have been measured, and differ.
+    """
+
+    def __init__(self) -> None:
+        self.saved = []
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember what a checkpoint was trained with."""
+        self.saved = checkpoint.get('meta', {}).get('value_ranges') or []
+
+    def before_train(self, runner: Runner) -> None:
+        """Let all data sets of the run have one range."""
+        images = runner.train_dataloader.dataset
+        if runner.iter > 0:  # it goes on from a checkpoint
+            use_range(images, self.saved)
+        ranges = ranges_of(images)
+        if len(ranges) > 1 and any(getattr(p, 'range_measured', 0) for p in inner_sets(images)):
+            raise ValueError(
+                f'parts of the training set have value ranges of their own, {ranges}: give each part '
+                f'a value_range=[low, high], such as {[min(r[0] for r in ranges), max(r[1] for r in ranges)]}'
+            )
+        if runner.val_loop is not None:
+            use_range(runner.val_loop.dataloader.dataset, ranges)
+
+    def before_test(self, runner: Runner) -> None:
+        """Test with what was trained with."""
+        use_range(runner.test_loop.dataloader.dataset, self.saved)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the range with the weights."""
+        checkpoint['meta']['value_ranges'] = ranges_of(runner.train_dataloader.dataset)
+
+
+def ranges_of(dataset: Any) -> list[list[float]]:
+    """The value ranges of a data set's parts, each once."""
+    ranges = (getattr(part, 'value_range', None) for part in inner_sets(dataset))
+    return [list(found) for found in dict.fromkeys(filter(None, ranges))]
+
+
+def use_range(dataset: Any, ranges: list[list[float]]) -> None:
+    """Give the parts of a data set that were measured a range that was used before.
+
+    Args:
+        dataset (Any): The data set, its workers not started.
+        ranges (list[list[float]]): Of :func:`ranges_of`; if it is not one, nothing is done.
+    """
+    if len(ranges) != 1:
+        return
+    wanted = tuple(ranges[0])
+    for part in inner_sets(dataset):
+        before: Optional[tuple] = getattr(part, 'value_range', None)
+        if getattr(part, 'range_measured', False) and before != wanted:
+            part.value_range = wanted
+            text = (
+                f'{part.data_root}: value range {list(wanted)} of the training, not {list(before)}'
+            )
+            print_log(text, 'current', logging.WARNING)
