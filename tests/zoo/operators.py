@@ -1,0 +1,142 @@
+"""Try MMDetection's config folders with the operators from torchvision; print a Markdown table.
+
+    python tests/zoo/operators.py [FOLDER ...]
+
+One config of each folder, without pretrained weights, takes one training step (loss and gradient)
+and one inference on two images of 64 x 64 pixels (more where the backbone needs them), on the CPU, in a process of its own. Run it
+without compiled operators of mmcv; it stops otherwise.
+"""
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import os
+import resource
+import sys
+import traceback
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.logging import MessageHub
+from mmengine.model import revert_sync_batchnorm
+
+from mcl_mm import operators
+
+sys.path.insert(0, str(Path(__file__).parent))
+import configs
+
+GIGABYTE = 2**30
+
+
+def try_detector(path: Path) -> None:
+    """Take one training step and one inference of a config's detector.
+
+    Raises:
+        ValueError: The loss is not finite, or no parameter has a gradient.
+    """
+    torch.manual_seed(0)
+    MessageHub.get_current_instance().update_info('iter', 0)  # some losses warm up
+    model_config = configs.small_model(path)
+    model = revert_sync_batchnorm(MODELS.build(model_config))
+    batch = configs.small_batch(model_config)
+    model.train()
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    if not torch.isfinite(loss):
+        raise ValueError(f'the loss is {loss.item()}')
+    if not any(p.grad is not None and p.grad.any() for p in model.parameters()):
+        raise ValueError('no parameter has a gradient')
+    model.eval()
+    batch = configs.small_batch(model_config)
+    with torch.no_grad():
+        found = model(**model.data_preprocessor(batch, training=False), mode='predict')
+    if len(found) != len(batch['data_samples']):
+        raise ValueError(f'{len(found)} results for {len(batch["data_samples"])} images')
+
+
+def record_operators() -> set[str]:
+    """The set that the names of operators join when they are called from now on."""
+    called = set()
+    supplied = vars(sys.modules[operators.NAME])
+
+    def recorder(name, function):
+        def record(*args, **kwargs):
+            called.add(name)
+            return function(*args, **kwargs)
+
+        return record
+
+    for name, value in list(supplied.items()):
+        if callable(value) and not name.startswith('_'):
+            supplied[name] = recorder(name, value)
+    return called
+
+
+def child(path: Path, answer: Connection, memory: int) -> None:
+    """Try one config and send why it failed, or an empty text, and the operators it called."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    called = record_operators()
+    reason = ''
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            try_detector(path)
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            lines = str(error).strip().splitlines() or ['']
+            reason = f'{type(error).__name__}: {lines[0][:200]} ({Path(last.filename).name})'
+    answer.send((reason, sorted(called)))
+
+
+def attempt(path: Path, seconds: float, memory: int) -> tuple[str, list[str]]:
+    """Run :func:`child` in a process of its own; too long and too large are reasons as well."""
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(path, sender, memory))
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(seconds):
+            return receiver.recv()
+        return f'took longer than {seconds:.0f} s', []
+    except EOFError:
+        return 'the process died', []
+    finally:
+        process.kill()
+        process.join()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('folders', nargs='*', help='folders of configs (default: all)')
+    parser.add_argument('--seconds', type=float, default=120, help='time limit of one config')
+    parser.add_argument('--gigabytes', type=float, default=12, help='memory limit of one config')
+    arguments = parser.parse_args()
+    warnings.simplefilter('ignore')
+    if not operators.is_supplied():
+        sys.exit('mmcv has compiled operators here: use an environment without them')
+    torch.set_num_threads(1)
+    register_all_modules()
+    os.chdir(configs.MIM)
+    chosen = configs.one_per_folder()
+    passed = 0
+    tried = arguments.folders or list(chosen)
+    print('| folder | config | training step and inference | operators called |')
+    print('| --- | --- | --- | --- |')
+    for folder in tried:
+        path = chosen[folder]
+        reason, called = attempt(path, arguments.seconds, int(arguments.gigabytes * GIGABYTE))
+        passed += not reason
+        names = ', '.join(name for name in called if '_backward' not in name)
+        print(f'| {folder} | {path.stem} | {reason or "passes"} | {names} |', flush=True)
+    print(f'\n{passed} of {len(tried)} folders pass.')
+
+
+if __name__ == '__main__':
+    main()
