@@ -9,7 +9,6 @@ from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mcl_mm.config import type_name
 
@@ -99,7 +98,7 @@ def adapt_to_machine(cfg: Config, options: Optional[Mapping[str, Any]] = None) -
         adapt_to_cpu(cfg, options)
 
 
-def start(cfg: Config, resume: Optional[str] = None) -> Runner:
+def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """Build a run, and find out whether it would come to its end.
 
     Args:
@@ -115,12 +114,16 @@ def start(cfg: Config, resume: Optional[str] = None) -> Runner:
     runner = QuietRunner.from_cfg(cfg)
     for hook in (FollowConfigHook(), StartSummaryHook()):
         runner.register_hook(hook)
-    choose_start(runner, resume)
-    check_start(runner)
+    try:
+        choose_start(runner, resume)
+        check_start(runner)
+    except BaseException:
+        runner.end_quiet_start()
+        raise
     return runner
 
 
-def train(runner: Runner) -> None:
+def train(runner: QuietRunner) -> None:
     """Train to the end.
 
     Raises:
@@ -141,3 +144,5 @@ def train(runner: Runner) -> None:
             f'RuntimeError: {error} If the machine ran out of memory, lower '
             'train_dataloader.num_workers. Go on from the last checkpoint with --resume.'
         ) from error
+    finally:
+        runner.end_quiet_start()

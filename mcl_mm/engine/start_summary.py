@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.util
+import io
 import logging
+import sys
 import time
-from collections.abc import Iterator
-from typing import Optional
+from collections.abc import Iterator, Sequence
+from typing import Optional, TextIO
 
 import torch
 from mmengine.hooks import Hook
@@ -39,9 +41,20 @@ NOISE = (
 
 
 class QuietStart(logging.Filter):
-    """What passes to the screen: no noise, and until :attr:`over` nothing below a warning."""
+    """What passes to the screen: no noise, and until :meth:`end` nothing below a warning and no print."""
 
     over = False
+    screen: Optional[TextIO] = None
+
+    def begin(self, files: Sequence[logging.Handler]) -> None:
+        """Send what is printed, as pycocotools does, to the log's files."""
+        self.screen, sys.stdout = sys.stdout, Prints(files)
+
+    def end(self) -> None:
+        """Let news pass; to be called however the start ends."""
+        self.over = True
+        if self.screen is not None:
+            sys.stdout, self.screen = self.screen, None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to print a record."""
@@ -53,8 +66,37 @@ class QuietStart(logging.Filter):
         )
 
 
+class Prints(io.TextIOBase):
+    """Writes what is printed into a log, a line a record."""
+
+    def __init__(self, files: Sequence[logging.Handler]) -> None:
+        self.files = files
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        for line in filter(str.strip, text.splitlines()):
+            record = logging.LogRecord('print', logging.INFO, '', 0, line, None, None)
+            for handler in self.files:
+                handler.handle(record)
+        return len(text)
+
+
 class QuietRunner(Runner):
     """MMEngine's, whose screen shows little until training begins; its log file has everything."""
+
+    quiet_start: Optional[QuietStart] = None
+
+    def __init__(self, *args, **kwargs) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.end_quiet_start()
+            raise
+
+    def end_quiet_start(self) -> None:
+        """From now on the screen shows what MMEngine shows."""
+        if self.quiet_start is not None:
+            self.quiet_start.end()
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Put a filter on the screen, and Python's warnings into the file."""
@@ -69,6 +111,7 @@ class QuietRunner(Runner):
         logging.captureWarnings(True)
         python = logging.getLogger('py.warnings')
         python.handlers, python.propagate = files or [logging.NullHandler()], False
+        self.quiet_start.begin(files)
         return logger
 
 
@@ -81,9 +124,8 @@ class StartSummaryHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Print the summary."""
-        quiet: Optional[QuietStart] = getattr(runner, 'quiet_start', None)
-        if quiet is not None:
-            quiet.over = True
+        if isinstance(runner, QuietRunner):
+            runner.end_quiet_start()
         lines = '\n'.join(f'  {name:10} {text}' for name, text in summary(runner))
         runner.logger.info(f'This run:\n{lines}')
 
@@ -120,8 +162,9 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     yield 'data', f'{len(loader.dataset):,} images' + (f' in {root}' if root else '')
     yield 'network', describe_network(model)
     side = next(view_sides(runner.cfg), None)
-    update = loader.batch_size * runner.world_size * accumulated(runner.optim_wrapper)
-    parts = [f'{loader.batch_size} images', f'{runner.world_size} process(es)']
+    images = loader.batch_size or loader.batch_sampler.batch_size  # detectors batch by aspect ratio
+    update = images * runner.world_size * accumulated(runner.optim_wrapper)
+    parts = [f'{images} images', f'{runner.world_size} process(es)']
     if accumulated(runner.optim_wrapper) > 1:
         parts.append(f'{accumulated(runner.optim_wrapper)} accumulated')
     sheets = f', sheets of {side} pixels' if side else ''

@@ -1,6 +1,7 @@
 """The first screen says what a run is going to do; the log file has everything."""
 
 import logging
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -32,6 +33,7 @@ class Tiny(BaseModel):
     def init_weights(self):
         from mmengine.logging import print_log
 
+        print('creating index...')
         print_log('initialised by hand', 'current')
         print_log(NOISE, 'current', logging.WARNING)
         print_log('the disk is nearly full', 'current', logging.WARNING)
@@ -85,14 +87,35 @@ def test_first_screen(make, capsys, tmp_path):
     assert summary['optimiser'] == 'SGD, learning rate 0.5'
     assert summary['precision'].startswith('float32, on ')
     assert 'Epoch(train)' in rest
-    for noise in (NOISE, 'System environment', 'another name', 'Hooks will be executed'):
+    for noise in (
+        NOISE,
+        'creating index',
+        'System environment',
+        'another name',
+        'Hooks will be executed',
+    ):
         assert noise not in screen
     log = summary['log']
     assert log.startswith(str(tmp_path / 'work'))
     with open(log) as file:
         text = file.read()
-    for line in (NOISE, 'initialised by hand', 'System environment', 'another name', 'This run:'):
+    for line in (
+        NOISE,
+        'creating index...',
+        'initialised by hand',
+        'System environment',
+        'another name',
+        'This run:',
+    ):
         assert line in text
+
+
+def test_the_screen_is_given_back_when_the_start_fails(make, monkeypatch):
+    screen = sys.stdout
+    monkeypatch.setattr(QuietRunner, 'dump_config', lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make()
+    assert sys.stdout is screen
 
 
 def test_what_passes():
