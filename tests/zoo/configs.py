@@ -14,7 +14,8 @@ MIM = Path(mmdet.__file__).parent / '.mim'
 SIDE = 64
 SIDES = {'HourglassNet': 128, 'SSDVGG': 300}
 
-# Cheaper backbones first: the folder's method is what is tried, not its largest backbone.
+# Cheaper backbones first: the folder's method is what is tried, not its largest backbone. A
+# cascade RPN alone cannot be built from its config: MMDetection asks it for a number of classes.
 LARGE = re.compile(
     r'swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
 )
@@ -113,7 +114,7 @@ def small_batch(model: ConfigDict) -> dict:
         len(shapes),
         shapes,
         num_items=[3, 5],
-        num_classes=max(2, classes),
+        num_classes=min(max(2, classes), 255),  # the semantic maps are of uint8
         sem_seg_output_strides=8 if fused else 1,
         with_mask=True,
         with_semantic=True,
