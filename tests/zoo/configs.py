@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mmdet
-from mmdet.testing import demo_mm_inputs, demo_mm_proposals
+from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
 from mmengine.config import Config, ConfigDict
 
 MIM = Path(mmdet.__file__).parent / '.mim'
@@ -98,6 +98,8 @@ def _dicts(node: object) -> Iterator[ConfigDict]:
 def small_batch(model: ConfigDict) -> dict:
     """Two synthetic images with boxes, masks, proposals and semantic maps that fit a model.
 
+    A model of videos gets one video of two images.
+
     Args:
         model (ConfigDict): Of :func:`small_model`.
 
@@ -107,9 +109,11 @@ def small_batch(model: ConfigDict) -> dict:
     parts = list(_dicts(model))
     counts = [part.get(key) for part in parts for key in ('num_classes', 'num_things_classes')]
     classes = min((count for count in counts if isinstance(count, int)), default=80)
+    shapes = image_shapes(model)
+    if model.data_preprocessor.type.endswith('TrackDataPreprocessor'):
+        return demo_track_inputs(1, 2, None, shapes[0], num_classes=classes, with_mask=True)
     # Hybrid task cascades read semantic maps at the stride of their features.
     fused = any('semantic_head' in part.get('roi_head', {}) for part in parts)
-    shapes = image_shapes(model)
     batch = demo_mm_inputs(
         len(shapes),
         shapes,
