@@ -74,6 +74,8 @@ def small_model(path: Path) -> ConfigDict:
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'batch_augments'):
             if part.get(key):
                 part[key] = False if str(part.get('type')).endswith('TIMMBackbone') else None
+        if part.get('eps') == 0:  # a batch norm that PyTorch refuses since 2.11
+            del part['eps']
         if part.get('depth') in (101, 152):
             part.depth = 50
     return model
