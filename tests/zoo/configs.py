@@ -17,7 +17,7 @@ SIDES = {'HourglassNet': 128, 'SSDVGG': 300}
 # Cheaper backbones first: the folder's method is what is tried, not its largest backbone. A
 # cascade RPN alone cannot be built from its config: MMDetection asks it for a number of classes.
 LARGE = re.compile(
-    r'swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
+    r'^cascade-rpn_r50|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
 )
 SMALL = re.compile(r'r18|r50|tiny|swin-t|mbv2|mobile|s50|nano')
 
@@ -47,7 +47,7 @@ def _has_detector(path: Path) -> bool:
     """Whether a config has a model other than a classifier; reads its text and its bases."""
     text = path.read_text(encoding='utf-8')
     if re.search(r'^model\s*=', text, re.MULTILINE):
-        return 'BaseReID' not in text
+        return not re.search(r"^model = dict\(\s*type='BaseReID'", text, re.MULTILINE)
     bases = re.search(r'^_base_\s*=\s*(\[.*?\]|\S+)', text, re.MULTILINE | re.DOTALL)
     names = re.findall(r"'([^']+\.py)'", bases.group(1)) if bases else []
     # some bases of the installed configs are not installed
