@@ -8,14 +8,12 @@ module is always found first and is left alone. ``docs/operators.md`` lists the 
 import importlib
 import importlib.metadata
 import importlib.util
-import logging
-import multiprocessing
 import sys
 import types
 from importlib.machinery import ModuleSpec
 
-from mmengine.dist import is_main_process
-from mmengine.logging import MMLogger
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from .placeholder import placeholder
 from .repair import repair_early_imports
@@ -57,19 +55,17 @@ class _Finder:
         for family in FAMILIES:
             functions = importlib.import_module(f'{__name__}.{family}')
             vars(module).update({name: getattr(functions, name) for name in functions.__all__})
-        announce()
 
 
 _FINDER = _Finder()
-_announced = False
 
 
 def supply() -> None:
     """Supply mmcv's operators from torchvision unless mmcv has compiled ones.
 
     Call it before anything needs ``mmcv.ops``; importing ``mcl_mm`` does. Modules of MMDetection
-    that were imported earlier, and had to do without operators, get them now. Calling it again
-    changes nothing.
+    that were imported earlier, and had to do without operators, get them now. Runs say which
+    operators they use. Calling it again changes nothing.
 
     Raises:
         ImportError: mmcv has compiled operators that cannot be loaded.
@@ -86,6 +82,7 @@ def supply() -> None:
                 f'--no-deps onedl-mmcv, and mcl_mm takes the operators from torchvision'
             ) from error
     repair_early_imports()
+    announce_in_runs()
 
 
 def is_supplied() -> bool:
@@ -107,16 +104,26 @@ def describe() -> str:
     )
 
 
-def announce() -> None:
-    """Log :func:`describe` once, in the main process, when a run has begun.
+class OperatorsHook(Hook):
+    """Says at the start of a run which operators mmcv uses."""
 
-    The supplied module calls it when MMDetection's models first ask for operators. In a run that
-    is after the Runner made its logger; without a logger nothing is logged.
+    def before_run(self, runner: Runner) -> None:
+        """Log :func:`describe`; loggers of other processes than the main one keep it back."""
+        runner.logger.info(describe())
+
+
+def announce_in_runs() -> None:
+    """Give every Runner that is built from now on an :class:`OperatorsHook`.
+
+    A config cannot be asked to: MMDetection's own tools know ``custom_imports`` only. Calling it
+    again changes nothing.
     """
-    global _announced
-    worker = multiprocessing.parent_process() is not None
-    # A logger that this line would have to make is not the one of a run.
-    if _announced or worker or not is_main_process() or not MMLogger._instance_dict:
+    register = Runner.register_hooks
+    if register.__module__ == __name__:
         return
-    _announced = True
-    MMLogger.get_current_instance().log(logging.INFO, describe())
+
+    def register_hooks(self: Runner, *args: object, **kwargs: object) -> None:
+        register(self, *args, **kwargs)
+        self.register_hook(OperatorsHook())
+
+    Runner.register_hooks = register_hooks

@@ -3,8 +3,8 @@
     python tests/zoo/operators.py [FOLDER ...]
 
 One config of each folder, without pretrained weights, takes one training step (loss and gradient)
-and one inference on two images of 64 x 64 pixels (more where the backbone needs them), on the CPU, in a process of its own. Run it
-without compiled operators of mmcv; it stops otherwise.
+and one inference on two images of 64 x 64 pixels (more where the backbone needs them), on the CPU,
+in a process of its own. Run it without compiled operators of mmcv; it stops otherwise.
 """
 
 import argparse
