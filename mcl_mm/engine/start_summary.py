@@ -210,7 +210,7 @@ def describe_operators() -> str:
     """Whose operators detectors use."""
     if importlib.util.find_spec('mcl_mm.operators') is None:
         return "mmcv's, compiled"
-    return importlib.import_module('mcl_mm.operators').describe()
+    return importlib.import_module('mcl_mm.operators').describe().removeprefix('operators: ')
 
 
 def view_sides(cfg: dict) -> Iterator[int]:

@@ -1,0 +1,55 @@
+"""What ends a run is told in one sentence."""
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+
+from mcl_mm.engine.follow_config import ResumeError
+from mcl_mm.engine.run import RunError, load_config, scale_learning_rate, start, train
+
+
+def runner_that(error):
+    """As much of a Runner as ending needs."""
+
+    def fail():
+        raise error
+
+    return SimpleNamespace(train=fail, end_quiet_start=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ('error', 'sentence'),
+    [
+        (OSError(), 'OSError. Go on from the last checkpoint with --resume'),
+        (OSError(28, 'No space left'), '[Errno 28] No space left. Go on'),
+        (OSError('Traceback:\n  File\nOSError: disk away'), 'OSError: disk away. Go on'),
+        (FloatingPointError('not finite'), 'FloatingPointError: not finite'),
+        (ResumeError('shorter'), 'ResumeError: shorter'),
+        (RuntimeError('DataLoader worker (pid 1) was killed.'), 'RuntimeError: DataLoader worker'),
+    ],
+)
+def test_one_sentence(error, sentence):
+    with pytest.raises(RunError) as ended:
+        train(runner_that(error))
+    assert str(ended.value).startswith(sentence)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match='shapes differ'):
+        train(runner_that(RuntimeError('shapes differ')))
+
+
+def test_checkpoint_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match='no checkpoint to resume from at /nowhere.pth'):
+        start(Config(), '/nowhere.pth')
+
+
+def test_command_line(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text('a = dict(b=1)\nauto_scale_lr = dict(enable=False)\n')
+    cfg = load_config(str(path), options={'a.b': 2}, launcher='pytorch')
+    assert (cfg.a.b, cfg.launcher, cfg.work_dir) == (2, 'pytorch', 'work_dirs/mine')
+    assert load_config(str(path), work_dir='there').work_dir == 'there'
+    with pytest.raises(ValueError, match='--auto-scale-lr needs .* in .*mine.py'):
+        scale_learning_rate(cfg)
