@@ -4,6 +4,7 @@ from typing import NamedTuple, Optional
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from torch import nn
 
 from mcl_mm.config import type_name
 from mcl_mm.transfer.checkpoint import read_checkpoint
@@ -98,7 +99,7 @@ def examine(
     return Examined(config, checkpoint['path'], count, diagnosis, on_one)
 
 
-def own_weights(model, cfg: Config, config: str) -> tuple[dict, Config, None]:
+def own_weights(model: nn.Module, cfg: Config, config: str) -> tuple[dict, Config, None]:
     """The weights that a detector's parts start from, judged; and its config without them.
 
     Raises:

@@ -57,7 +57,7 @@ def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) ->
         and (prefix := best_prefix(getattr(model, part), state_dict)) is not None
     }
     if 'backbone' in prefixes:
-        text = f'none of these names fits the model, but they do behind {quoted(prefixes.values())}'
+        text = f'none of these weights fits by its name, but they do behind {quoted(prefixes.values())}'
         line = source_line(path, {f'model.{part}': prefix for part, prefix in prefixes.items()})
         return Finding('nothing-loads', text, f'{line}; load_from = None')
     for part in ('backbone', 'neck'):

@@ -123,9 +123,8 @@ def source_line(path: str, prefixes: dict[str, str]) -> str:
     """
     changes = []
     for where, prefix in prefixes.items():
-        init_cfg = dict(_delete_=True, type='Pretrained', checkpoint=path)
-        if prefix:
-            init_cfg['prefix'] = prefix
+        # Merged with what the config has there: a prefix of its own has to go.
+        init_cfg = dict(type='Pretrained', checkpoint=path, prefix=prefix or None)
         changes.append(Change(f'{where}.init_cfg', init_cfg, ''))
     return line_of(changes)
 
