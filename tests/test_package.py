@@ -101,7 +101,7 @@ def test_a_run_of_the_installed_package_from_another_folder(installed):
     installed('-m', 'mcl_mm', 'export', 'run/iter_2.pth', 'export.pth')
     detector = installed.site / 'mcl_mm/.mim/configs/quickstart/retinanet_bccd.py'
     assert 'neck' in installed('-m', 'mcl_mm', 'doctor', detector, 'export.pth')
-    installed('-m', 'mcl_mm', 'adapt', detector, 'adapted')
+    installed('-m', 'mcl_mm', 'adapt', detector, '--out-dir', 'adapted')
     written = sorted(path.name for path in (installed.folder / 'adapted').glob('*.py'))
     assert written
     for name in written:

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> None:
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
         ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)
-        rows = compare_methods(methods, detector, args.seeds, out, args.gpus)
+        about = dict(data=args.data, detector=args.detector, equal=args.equal)
+        rows = compare_methods(methods, detector, args.seeds, out, args.gpus, about)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')

@@ -31,7 +31,7 @@ from .runs import (
 
 
 def compare_methods(
-    methods: list[Method], detector: Config, seeds: int, out: Path, gpus: int
+    methods: list[Method], detector: Config, seeds: int, out: Path, gpus: int, about: dict
 ) -> dict[str, dict]:
     """Pre-train, export and fine-tune by each method with each seed, and fine-tune from random weights.
 
@@ -43,6 +43,7 @@ def compare_methods(
         seeds (int): Runs of each.
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
+        about (dict): What ``comparison.json`` tells of the comparison, beside the results.
 
     Returns:
         dict[str, dict]: See :func:`table`.
@@ -68,8 +69,7 @@ def compare_methods(
     filled = iter(fill([run for row in rows.values() for run in row['metrics']], detector))
     for row in rows.values():
         row['metrics'] = [next(filled) for _ in row['metrics']]
-    report = dict(detector=detector.filename, results=rows)
-    (out / 'comparison.json').write_text(json.dumps(report, indent=1))
+    (out / 'comparison.json').write_text(json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import METRICS, DefaultScope
+from mmengine.registry import METRICS, DefaultScope, Registry
 
 from mcl_mm.config import type_name
 from mcl_mm.engine.run import adapt_to_machine, load_config, start
@@ -104,6 +104,8 @@ def rehearse(config: Path) -> int:
     """
     with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope('mmengine'):
         cfg = load_config(str(config), folder, dict(log_level='ERROR'))
+        # MMEngine hands what has the same name to the next run, and this folder will be gone.
+        cfg.experiment_name = cfg.visualizer.name = Path(folder).name
         adapt_to_machine(cfg)
         # Runs of one name and second share MMEngine's visualizer, and with it a folder.
         cfg.experiment_name = Path(folder).name
@@ -208,17 +210,22 @@ def fill(results: list[dict[str, float]], cfg: Config) -> list[dict[str, float]]
     """
     names = list(dict.fromkeys(name for result in results for name in result))
     if not names:
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-            names = detection_metrics(cfg.val_evaluator)
+        with METRICS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
+            names = detection_metrics(cfg.val_evaluator, registry)
     return [{name: result.get(name, 0.0) for name in names} for result in results]
 
 
-def detection_metrics(evaluator: Any) -> list[str]:
-    """What evaluators of COCO's kind call their overall metrics: ``coco/bbox_mAP`` and so on."""
+def detection_metrics(evaluator: Any, registry: Registry) -> list[str]:
+    """What evaluators of COCO's kind call their overall metrics: ``coco/bbox_mAP`` and so on.
+
+    Args:
+        evaluator (Any): A config's ``val_evaluator``.
+        registry (Registry): Of the detector's metrics.
+    """
     names = []
     for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
         kinds = metric.get('metric', 'bbox')
-        prefix = metric.get('prefix') or METRICS.get(metric['type']).default_prefix
+        prefix = metric.get('prefix') or registry.get(metric['type']).default_prefix
         overall = 'AP' if prefix == 'lvis' else 'mAP'
         for kind in kinds if isinstance(kinds, (list, tuple)) else [kinds]:
             names.append(f'{prefix}/{kind}_{overall}')

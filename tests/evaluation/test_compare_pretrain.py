@@ -232,6 +232,7 @@ def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
     compare(monkeypatch, *arguments)
     report = json.loads((work / 'out/comparison.json').read_text())
     assert list(report['results']) == [RANDOM, 'pretrain', 'mocov2']
+    assert (report['data'], report['equal']) == (str(work / 'images'), 'images')
     for name, row in report['results'].items():
         assert 0 <= row['metrics'][0]['pascal_voc/mAP'] <= 1
         log = (work / f'out/{name}-0/finetune/train.log').read_text()
