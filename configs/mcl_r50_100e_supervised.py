@@ -1,7 +1,7 @@
 # MCL with the labels of ImageNet: every tile is classified, no target; views, epochs and rates as published.
 # bash tools/dist_train.sh configs/mcl_r50_100e_supervised.py 8      (on each of 4 nodes with NNODES=4)
 # 32 GPUs x 128 images. Hours and memory: not measured here. Accuracy on data/imagenet/val: tools/test.py.
-_base_ = 'mcl_r50_100e.py'
+_base_ = ['mcl_r50_100e.py', '_base_/datasets/plain_224.py']
 
 # Other labels: data_root of both data sets, a folder for each class in it, and num_classes.
 model = dict(
@@ -17,23 +17,3 @@ model = dict(
 )
 custom_hooks = []
 train_dataloader = dict(dataset=dict(type='LabelledImages'))
-
-test_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='LabelledImages',
-        data_root='data/imagenet/val',
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadAnyImage'),
-            dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow'),
-            dict(type='mmpretrain.CenterCrop', crop_size=224),
-            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
-        ],
-    ),
-)
-test_cfg = dict()
-test_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))

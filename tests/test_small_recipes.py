@@ -98,6 +98,38 @@ def test_small_recipe_follows_its_number_of_iterations(tmp_path, iterations):
     assert iterations % cfg.default_hooks.checkpoint.interval == 0
 
 
+def test_supervised_recipe_is_the_small_one_with_labels():
+    """The same steps, schedule and views; the head, the data and the target differ."""
+    cfg, small = (
+        Config.fromfile(ROOT / f'configs/mcl_r50_small{n}.py') for n in ('_supervised', '')
+    )
+    for key in ('param_scheduler', 'optim_wrapper', 'train_cfg', 'auto_scale_lr', 'default_hooks'):
+        assert cfg[key] == small[key], key
+    assert cfg.train_dataloader.dataset.pipeline == small.train_dataloader.dataset.pipeline
+    assert cfg.train_dataloader.dataset.type == cfg.test_dataloader.dataset.type == 'LabelledImages'
+    published = Config.fromfile(ROOT / 'configs/mcl_r50_100e_supervised.py')
+    assert cfg.model.head == {**published.model.head, 'num_classes': 2}
+    assert cfg.test_dataloader == published.test_dataloader
+    assert cfg.test_evaluator == dict(type='mmpretrain.Accuracy', topk=(1,))
+    assert cfg.custom_hooks == []
+
+
+def test_supervised_recipe_learns_two_folders_and_resumes(tmp_path):
+    images = tmp_path / 'images'
+    for seed, name in enumerate('ab'):
+        draw_images(images / name, 5, seed=seed)
+    text = TINY_SMALL.replace(str(SMALL), str(SMALL).replace('.py', '_supervised.py'))
+    text = text.replace('head=dict(in_channels=8, hid_channels=16)', 'head=dict(in_channels=8)')
+    config = tmp_path / 'small.py'
+    config.write_text(
+        f'{text}train_dataloader.update(dataset=dict(data_root={str(images)!r}, pipeline=pipeline))\n'
+    )
+    run(config, tmp_path / 'whole')
+    run(config, tmp_path / 'cut', *fault(4, 'SIGTERM'), code=75)
+    run(config, tmp_path / 'cut')
+    check_same_run(tmp_path / 'cut', tmp_path / 'whole')
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A tiny version of the recipe for a handful of images: two steps an epoch."""

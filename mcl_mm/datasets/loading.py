@@ -10,7 +10,7 @@ from PIL import Image
 
 from mcl_mm.registry import TRANSFORMS
 
-from .decoding import BadImageError, Pixels, describe, load_pixels
+from .decoding import BadImageError, Pixels, describe, load_pixels, load_pixels_alone
 from .depth import FULL_16_BITS, ValueRange, read_value_range, to_bytes
 from .settings import check_number
 
@@ -40,10 +40,28 @@ def read_image(
     Raises:
         BadImageError: The file cannot be used.
     """
-    pixels = load_pixels(path, min_side)
+    return finish(path, load_pixels(path, min_side), min_side, value_range)
+
+
+def finish(
+    path: str,
+    pixels: Pixels,
+    min_side: Optional[int] = None,
+    value_range: Optional[ValueRange] = None,
+) -> Image.Image:
+    """The second half of :func:`read_image`, which takes and raises the same.
+
+    Args:
+        pixels (PIL.Image.Image | np.ndarray): Of :func:`~mcl_mm.datasets.decoding.load_pixels`.
+    """
     try:
-        return to_rgb(pixels, value_range)
-    except MemoryError:
+        try:
+            return to_rgb(pixels, value_range)
+        except ValueError as error:  # also transparency of a palette that does not fit it
+            if isinstance(pixels, np.ndarray):
+                raise
+            return to_rgb(load_pixels_alone(path, min_side, describe(error)))
+    except (BadImageError, MemoryError):
         raise
     except Exception as error:
         raise BadImageError(path, describe(error)) from error

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .decoding import BadImageError, load_pixels, open_image, shown
 from .depth import PERCENTILES, ValueRange, measure, to_bytes
-from .loading import to_rgb
+from .loading import finish
 from .scan import spread
 
 TRIED, LOOKED_AT, MEASURED = 16, 8, 64  # images of a set
@@ -39,11 +39,11 @@ def look(path: str) -> Look:
     """Decode a file and say what it is like, at reduced size if it is a JPEG."""
     try:
         pixels = load_pixels(path, min_side=64)
+        deep = isinstance(pixels, np.ndarray)
+        values = pixels if deep else np.asarray(finish(path, pixels, min_side=64))
     except BadImageError as error:
         return Look(error.reason)
-    deep = isinstance(pixels, np.ndarray)
-    values = pixels[..., :3] if deep and pixels.ndim == 3 else pixels
-    values = np.asarray(values if deep else to_rgb(pixels)).reshape(-1)
+    values = (values[..., :3] if values.ndim == 3 else values).reshape(-1)
     values = values[np.random.default_rng(0).integers(0, len(values), VALUES)]
     if deep and not np.isfinite(values).all():
         return Look('damaged: pixels that are not finite numbers')

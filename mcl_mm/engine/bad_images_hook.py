@@ -8,6 +8,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mcl_mm.datasets.decoding import shown
 from mcl_mm.registry import HOOKS
 
 from .checkpoint_hook import SafeCheckpointHook
@@ -54,7 +55,7 @@ class BadImagesHook(Hook):
         """Read what an earlier start of this run has listed."""
         path = os.path.join(runner.work_dir, self.FILE)
         if is_main_process() and os.path.isfile(path):
-            with open(path, errors='surrogateescape') as file:
+            with open(path, encoding='utf-8', errors='surrogateescape') as file:
                 self.listed = {line.split('\t')[0] for line in file}
 
     def after_train_iter(
@@ -95,14 +96,14 @@ class BadImagesHook(Hook):
         new = {p: reason for p, reason in self.bad_images.items() if p not in self.listed}
         if new and is_main_process():
             path = os.path.join(runner.work_dir, self.FILE)
-            with open(path, 'a', errors='surrogateescape') as file:
+            with open(path, 'a', encoding='utf-8', errors='surrogateescape') as file:
                 file.writelines(f'{p}\t{reason}\n' for p, reason in new.items())
             self.listed.update(new)
             first = next(iter(new))
             runner.logger.log(
                 logging.WARNING,
                 f'{len(new)} more image(s) cannot be used and are replaced by others, the first '
-                f'being {first} ({new[first]}); {path} lists all',
+                f'being {shown(first)} ({new[first]}); {path} lists all',
             )
 
     def check_share(self, runner: Runner) -> None:
@@ -120,7 +121,7 @@ class BadImagesHook(Hook):
         error = TooManyBadImagesError(
             f'{bad} of {seen} images seen cannot be used: {bad / seen:.1%}, more than the '
             f'{self.max_share:.1%} that BadImagesHook.max_share allows. They are listed in '
-            f'{os.path.join(runner.work_dir, self.FILE)}, the last one {path} ({reason}). Find '
+            f'{os.path.join(runner.work_dir, self.FILE)}, the last one {shown(path)} ({reason}). Find '
             'all of them with tools/check_images.py DIR --list LIST. Mend the files, or raise '
             'max_share, and go on with --resume; or train on the good ones alone, from the end of an '
             'epoch on, with --resume CHECKPOINT and train_dataloader.dataset.ann_file=LIST'

@@ -135,6 +135,17 @@ def test_broken_chunks_of_a_png(tmp_path, kind):
     assert np.array_equal(used(tmp_path, 'a.png', data + b'trailer'), np.asarray(picture()))
 
 
+@pytest.mark.parametrize('length', [0, 300, 700])
+def test_transparency_that_does_not_fit_a_palette_is_none(tmp_path, length):
+    file = io.BytesIO()
+    palette = picture().quantize(10)
+    palette.save(file, 'PNG')
+    data = file.getvalue()
+    at = data.index(b'IDAT') - 4
+    pixels = used(tmp_path, 'a.png', data[:at] + chunk(b'tRNS', b'\1' * length) + data[at:])
+    assert np.array_equal(pixels, np.asarray(palette.convert('RGB')))
+
+
 def test_orientation_of_a_png_beside_a_broken_chunk(tmp_path):
     data = encoded('PNG')
     broken = chunk(b'zTXt', b'a\0\0' + zlib.compress(b'x' * 2_000_000))
