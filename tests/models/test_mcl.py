@@ -337,11 +337,21 @@ def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeyp
     monkeypatch.setattr(type(model), 'MAX_LOSSES_WITHOUT_UPDATE', 2)
     batch = prepare(model, views(2, side=32))
     for _ in range(2):
-        model.loss(batch)
+        model(batch, mode='loss')
     with pytest.raises(RuntimeError, match='TargetUpdateHook'):
-        model.loss(batch)
+        model(batch, mode='loss')
     model.update_target(0.99)
-    model.loss(batch)
+    model(batch, mode='loss')
+
+
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_loss_is_one_graph(tiny_config, build, views, joint):
+    """Nothing in it makes torch.compile stop and begin anew; values stay what they are."""
+    model = build(dict(tiny_config, joint=joint)).train()
+    montages = prepare(model, views(4))
+    torch._dynamo.reset()
+    losses = torch.compile(model.loss, backend='eager', fullgraph=True)(montages)
+    torch.testing.assert_close(losses, model.loss(montages), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
