@@ -344,16 +344,6 @@ def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeyp
     model(batch, mode='loss')
 
 
-@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
-def test_loss_is_one_graph(tiny_config, build, views, joint):
-    """Nothing in it makes torch.compile stop and begin anew; values stay what they are."""
-    model = build(dict(tiny_config, joint=joint)).train()
-    montages = prepare(model, views(4))
-    torch._dynamo.reset()
-    losses = torch.compile(model.loss, backend='eager', fullgraph=True)(montages)
-    torch.testing.assert_close(losses, model.loss(montages), rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ('part', 'setting', 'message'),
     [
