@@ -49,6 +49,8 @@ class MCL(MontageModel):
         switch_off_dropout(self.target)
         self.symmetric = symmetric
         self.losses_since_update = 0
+        self.register_load_state_dict_pre_hook(start_target)
+        self.register_forward_pre_hook(check_target_follows)
 
     def init_weights(self) -> None:
         """Initialise the online network and make the target a copy of it."""
@@ -68,15 +70,13 @@ class MCL(MontageModel):
         Returns:
             dict[str, Tensor]: :meth:`MultiLevelContrastiveHead.loss` of both sides.
         """
-        self._check_target_follows()
         tiles, images = (inputs, inputs) if self.symmetric else (inputs[:1], inputs[1:])
         with torch.no_grad():
             targets = gather_targets([self.embed_images(side) for side in images])
+        sides = zip('qk', tiles, reversed(targets))  # q learns from k, k from q
         return self.merge(
             self.head.loss(self.embed_tiles(side, levels), side.sources, target, name)
-            for name, side, target in zip(
-                'qk', tiles, reversed(targets)
-            )  # q learns from k, k from q
+            for name, side, target in sides
             for levels in self.level_groups
         )
 
@@ -100,23 +100,26 @@ class MCL(MontageModel):
         get_ema_multi_avg_fn(momentum)(list(self.target.parameters()), online, None)
         self.losses_since_update = 0
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A checkpoint without a target (an export, another method's) starts it from the online."""
-        if not any(key.startswith(f'{prefix}target.') for key in state_dict):
-            for part in ('backbone.', 'neck.'):
-                for key in [key for key in state_dict if key.startswith(prefix + part)]:
-                    state_dict[f'{prefix}target.{key[len(prefix) :]}'] = state_dict[key]
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @torch.compiler.disable  # it would be compiled again for every count
-    def _check_target_follows(self) -> None:
-        self.losses_since_update += self.training
-        if self.losses_since_update > self.MAX_LOSSES_WITHOUT_UPDATE:
-            raise RuntimeError(
-                f'the target has not moved for {self.MAX_LOSSES_WITHOUT_UPDATE} training steps: add '
-                "dict(type='mcl_mm.TargetUpdateHook') to custom_hooks, or call MCL.update_target "
-                'after each optimiser update'
-            )
+def start_target(model: MCL, state_dict: dict, prefix: str, *_) -> None:
+    """A checkpoint without a target (an export, another method's) starts it from the online."""
+    if any(key.startswith(f'{prefix}target.') for key in state_dict):
+        return
+    for key in list(state_dict):
+        if key.startswith((f'{prefix}backbone.', f'{prefix}neck.')):
+            state_dict[f'{prefix}target.{key[len(prefix) :]}'] = state_dict[key]
+
+
+@torch.compiler.disable  # it would be compiled again for every count
+def check_target_follows(model: MCL, _: tuple) -> None:
+    """Notice that nobody calls :meth:`MCL.update_target`."""
+    model.losses_since_update += model.training
+    if model.losses_since_update > model.MAX_LOSSES_WITHOUT_UPDATE:
+        raise RuntimeError(
+            f'the target has not moved for {model.MAX_LOSSES_WITHOUT_UPDATE} training steps: add '
+            "dict(type='mcl_mm.TargetUpdateHook') to custom_hooks, or call MCL.update_target "
+            'after each optimiser update'
+        )
 
 
 def switch_off_dropout(network: nn.Module) -> None:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcl_mm.registry import MODELS
 
+from .modules import is_batch_norm
 from .montage import cut
 
 
@@ -192,7 +192,7 @@ class MCLNeck(BaseModule):
 @contextmanager
 def running_statistics(module: nn.Module, move: bool) -> Iterator[None]:
     """Let a module's BN layers move their running statistics, or leave them where they are."""
-    layers = [] if move else [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    layers = [] if move else list(filter(is_batch_norm, module.modules()))
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:

@@ -337,11 +337,11 @@ def test_forgotten_target_updates_are_noticed(tiny_config, build, views, monkeyp
     monkeypatch.setattr(type(model), 'MAX_LOSSES_WITHOUT_UPDATE', 2)
     batch = prepare(model, views(2, side=32))
     for _ in range(2):
-        model.loss(batch)
+        model(batch, mode='loss')
     with pytest.raises(RuntimeError, match='TargetUpdateHook'):
-        model.loss(batch)
+        model(batch, mode='loss')
     model.update_target(0.99)
-    model.loss(batch)
+    model(batch, mode='loss')
 
 
 @pytest.mark.parametrize(
