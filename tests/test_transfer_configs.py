@@ -52,7 +52,7 @@ FEW_LABELS = MASK_RCNN | {
     'default_hooks.checkpoint.interval',
 }  # fmt: skip
 
-THREE_TIMES = {'train_cfg.max_epochs', 'param_scheduler.1.end', 'param_scheduler.1.milestones'}
+LONGER = {'train_cfg.max_epochs', 'param_scheduler.1.end', 'param_scheduler.1.milestones'}
 VOC_C4, CITYSCAPES_2FC = 'pascal_voc_R_50_C4_24k_moco', 'cityscapes_R_50_FPN_24k_moco'
 
 # Config to MMDetection's, and all keys (or beginnings of keys) it changes of that.
@@ -90,11 +90,11 @@ CONFIGS = {
     # The authors' runs, by their names.
     'coco_R_50_FPN_CONV_1x_moco_wd2.5': (
         'mask_rcnn/mask-rcnn_r50_fpn_1x_coco', MASK_RCNN | {'optim_wrapper.optimizer.weight_decay'}),
-    'coco_R_50_FPN_CONV_3x_moco': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', MASK_RCNN | THREE_TIMES),
+    'coco_R_50_FPN_CONV_3x_moco': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', MASK_RCNN | LONGER),
     'coco_R_50_RetinaNet_2x_moco': (
-        'retinanet/retinanet_r50_fpn_2x_coco', BACKBONE | NECK | MULTI_SCALE),
+        'retinanet/retinanet_r50_fpn_1x_coco', BACKBONE | NECK | MULTI_SCALE | LONGER),
     'coco_R_50_RetinaNet_3x_moco': (
-        'retinanet/retinanet_r50_fpn_1x_coco', BACKBONE | NECK | MULTI_SCALE | THREE_TIMES),
+        'retinanet/retinanet_r50_fpn_1x_coco', BACKBONE | NECK | MULTI_SCALE | LONGER),
     VOC_C4: (
         'pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712',
         BACKBONE | RGB | {f'model.roi_head.shared_head.{key}' for key in

@@ -1,12 +1,11 @@
 # Faster R-CNN R50-C4 on PASCAL VOC, trainval 07+12, tested on test 07, in MoCo's protocol.
 # bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
 # 8 GPUs x 2 images. Hours: not measured here. Takes the backbone: its fourth stage works on regions.
-_base_ = [
-    'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py',
-    '_base_/pretrained_r50.py',
-]
+_base_ = 'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py'
 
-stage = dict(norm_cfg=_base_.norm_cfg, norm_eval=False, style='pytorch', init_cfg=None)
+custom_imports = dict(imports=['mcl_mm'])
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+stage = dict(norm_cfg=norm_cfg, norm_eval=False, style='pytorch', init_cfg=None)
 model = dict(
     # MMDetection's C4 is made for Caffe's ResNet: BGR, no scaling, stride in the first conv.
     data_preprocessor=dict(
