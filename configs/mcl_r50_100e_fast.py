@@ -7,7 +7,7 @@ colours = dict(
     type='PhotometricAugmentation', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
 )
 model = dict(
-    routed=True,
+    joint='none',
     channels_last=True,
     data_preprocessor=dict(
         non_blocking=True,

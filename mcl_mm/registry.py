@@ -17,7 +17,7 @@ def child(parent: str, *locations: str) -> Registry:
 
 
 DATASETS = child('DATASETS', 'mcl_mm.datasets')
-TRANSFORMS = child('TRANSFORMS', 'mcl_mm.datasets')
+TRANSFORMS = child('TRANSFORMS', 'mcl_mm.datasets', 'mcl_mm.models')
 FUNCTIONS = child('FUNCTIONS', 'mcl_mm.datasets')
 MODELS = child('MODELS', 'mcl_mm.models')
 HOOKS = child('HOOKS', 'mcl_mm.engine', 'mcl_mm.evaluation')

@@ -26,8 +26,9 @@ CHANGES = {
     'levels_1': LEVELS,
     'levels_2': LEVELS,
     'levels_3': LEVELS,
-    'routed': {'model.routed'},
-    'separate_tiles': {'model.routed', 'model.data_preprocessor.montage.pasted'},
+    'joint_backbone': {'model.joint'},
+    'routed': {'model.joint'},
+    'separate_tiles': {'model.joint', 'model.data_preprocessor.montage.pasted'},
     'antialiased': {'model.data_preprocessor.montage.antialias'},
     'no_negatives': {'model.head.negatives'},
     'shared_predictor': {'model.head.shared_predictor'},
@@ -142,7 +143,7 @@ def test_trains(name, images):
 def test_counts_in_the_table():
     """A sample of the table; the command below it prints all."""
     table = (FOLDER / 'README.md').read_text()
-    for name in ('levels_1', 'separate_tiles', 'one_sided'):
+    for name in ('levels_1', 'joint_backbone', 'separate_tiles', 'one_sided'):
         listed = float(re.search(rf'`{name}\.py`.*\| ([\d.]+) \|', table)[1])
         cost, _ = multiply_adds(Config.fromfile(FOLDER / f'{name}.py').model, 128, 224)
         assert cost / 1e9 == pytest.approx(listed, abs=0.06)

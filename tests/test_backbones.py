@@ -237,16 +237,17 @@ def test_adamw_rates(name):
 
 
 @pytest.mark.parametrize('name', LAYER_NORM)
-def test_without_batch_norm_routing_changes_nothing(name, narrow, views):
+def test_without_batch_norm_what_is_joint_changes_nothing(name, narrow, views):
     losses = []
-    for routed in (False, True):
+    for joint in ('all', 'backbone', 'none'):
         model = Config.fromfile(narrow(name)).model
         for part, norm_cfg in ADDED.items():
             model[part].norm_cfg = norm_cfg
-        model = build_mcl(dict(model, routed=routed)).train()
+        model = build_mcl(dict(model, joint=joint)).train()
         torch.manual_seed(1)
         losses.append(model.loss(sheets_of(model, views(4))))
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
+    for other in losses[1:]:
+        torch.testing.assert_close(other, losses[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['convnext-t', 'swin-t', 'timm-resnet50'])

@@ -140,7 +140,7 @@ def test_recipe_where_it_acts(runner):
         [123.675, 116.28, 103.53]
     )
     assert model.data_preprocessor.std.flatten().tolist() == pytest.approx([58.395, 57.12, 57.375])
-    assert not model.routed
+    assert model.joint == 'all'
 
 
 def test_backbone_initialises_as_published():
@@ -221,7 +221,7 @@ def test_fast_recipe_changes_what_it_says_and_nothing_else():
         key for key in fast if fast[key] != faithful.get(key)
     } | faithful.keys() - fast.keys()
     assert {key for key in changed if not key.startswith('colours.')} == {
-        'model.routed',
+        'model.joint',
         'model.channels_last',
         'model.data_preprocessor.non_blocking',
         'model.data_preprocessor.photometric',
@@ -267,7 +267,7 @@ def test_without_a_gpu_the_fast_recipe_is_float32():
     adapt_to_cpu(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert not {'dtype', 'loss_scale'} & cfg.optim_wrapper.keys()
-    assert cfg.model.routed
+    assert cfg.model.joint == 'none'
 
 
 @pytest.mark.parametrize('width', [8, 16])

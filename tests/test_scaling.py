@@ -34,8 +34,8 @@ LAUNCH, HOP_INSIDE, HOP_BETWEEN = 15e-6, 1.5e-6, 6e-6  # seconds
 class Counts:
     """What one step of one process computes and exchanges."""
 
-    def __init__(self, model: MCL, routed: bool, batch: int = BATCH) -> None:
-        model.routed, self.batch = routed, batch
+    def __init__(self, model: MCL, joint: str, batch: int = BATCH) -> None:
+        model.joint, self.batch = joint, batch
         self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.target_parameters = sum(p.numel() for p in model.target.parameters())
         self.norms = []  # of every call of a BN layer: channels, and whether it is the target's
@@ -121,7 +121,8 @@ def table(*rows: list) -> str:
 def tables() -> list[str]:
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         model = MODELS.build(RECIPE.model).to('meta')
-    counts = {'published': Counts(model, False), 'routed': Counts(model, True)}
+    kinds = {'published': 'all', 'joint backbone': 'backbone', 'routed': 'none'}
+    counts = {name: Counts(model, joint) for name, joint in kinds.items()}
     published = counts['published']
     rate = RECIPE.optim_wrapper.optimizer.lr / RECIPE.auto_scale_lr.base_batch_size
     step = table(
@@ -169,7 +170,7 @@ def tables() -> list[str]:
     )  # fmt: skip
     rows = []
     for n in GPUS[1:]:
-        c = Counts(model, False, BATCH * 32 // n)
+        c = Counts(model, 'all', BATCH * 32 // n)
         parts = seconds(c, n, LINKS[-1])
         rows.append(
             [n, c.batch, f'{c.flops / 2e9 / c.batch:.0f}']

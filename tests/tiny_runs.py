@@ -32,7 +32,7 @@ view_pipeline_q[0].scale = view_pipeline_k[0].scale = 32
 multi_view = _base_.train_dataloader.dataset.pipeline[1]
 multi_view.transforms = [view_pipeline_q, view_pipeline_k]
 model = dict(
-    routed=False,  # one sheet of one cell is no batch for BN
+    joint='all',  # one sheet of one cell is no batch for BN
     backbone=dict(depth=18, stem_channels=8, base_channels=8),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, hid_channels=16, embed_channels=8),
     head=dict(in_channels=8, hid_channels=16),

@@ -57,8 +57,8 @@ with contextlib.redirect_stdout(sys.stderr):  # --json has the output to itself;
 
     import mcl_mm  # noqa: F401  (checks the environment and registers the components)
     from mcl_mm.datasets import UnlabelledImages
-    from mcl_mm.datasets.montage import Montage
     from mcl_mm.models import MCL, MontageModel
+    from mcl_mm.models.montage import Montage
     from mcl_mm.registry import DATASETS, MODELS
 
 TOOLS = Path(__file__).resolve().parent
@@ -638,9 +638,9 @@ def benchmark(args: argparse.Namespace, folder: str) -> dict:
             if len(args.side) > 1:
                 sized += f'_side{side}'
             if args.reference and index == 0:
-                if cfg.model.get('routed'):
+                if cfg.model.get('joint', 'all') != 'all' or cfg.model.get('routed'):
                     raise ValueError(
-                        f'--reference needs a first config that is not routed, not {path}'
+                        f"--reference needs a first config with model.joint='all', not {path}"
                     )
                 candidates.append(Candidate(f'{sized}_reference', cfg, batch_size, side, True))
             candidates.append(Candidate(sized, cfg, batch_size, side, False))

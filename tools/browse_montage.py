@@ -25,7 +25,7 @@ from mmengine.runner import set_random_seed
 from torch import Tensor
 
 import mcl_mm  # noqa: F401  (registers the components)
-from mcl_mm.datasets.montage import Montage
+from mcl_mm.models.montage import Montage
 from mcl_mm.registry import DATASETS, MODELS
 
 SHEET = 448  # side of a sheet in the picture, pixels

@@ -30,9 +30,9 @@ import matplotlib.pyplot as plt
 from browse_montage import build_montage, draw_side
 from matplotlib.lines import Line2D
 
-from mcl_mm.datasets.montage import Montage, cut
 from mcl_mm.evaluation.probe import normalise
 from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models.montage import Montage, cut
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint
 

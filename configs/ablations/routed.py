@@ -3,4 +3,4 @@
 # As mcl_r50_100e.py, 32 GPUs x 128 images. Hours and memory: not measured here.
 _base_ = '../mcl_r50_100e.py'
 
-model = dict(routed=True)
+model = dict(joint='none')

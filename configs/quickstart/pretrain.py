@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 model = dict(
-    routed=True,
+    joint='none',
     backbone=dict(depth=18, stem_channels=32, base_channels=32),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, hid_channels=256, embed_channels=64),
     head=dict(in_channels=64, hid_channels=256),

@@ -3,4 +3,4 @@
 # A CPU, about three times the compute of pretrain.py.
 _base_ = 'pretrain.py'
 
-model = dict(routed=False)
+model = dict(joint='all')

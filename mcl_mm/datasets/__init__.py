@@ -1,6 +1,5 @@
 from .labelled_images import LabelledImages
 from .loading import BadImageError, LoadAnyImage, read_image
-from .montage import Montage, MontageTransform
 from .native_views import NativeViews
 from .seeded_sampler import SeededIndex, SeededSampler, seed_generators
 from .unlabelled_images import UnlabelledImages
@@ -10,8 +9,6 @@ __all__ = [
     'BadImageError',
     'LabelledImages',
     'LoadAnyImage',
-    'Montage',
-    'MontageTransform',
     'NativeViews',
     'SeededIndex',
     'SeededSampler',
@@ -20,3 +17,12 @@ __all__ = [
     'seed_generators',
     'seed_worker',
 ]
+
+
+def __getattr__(name: str) -> type:
+    """The montage, which lives beside the model that runs it; it was imported from here before."""
+    if name in ('Montage', 'MontageTransform'):
+        from mcl_mm.models import montage
+
+        return getattr(montage, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

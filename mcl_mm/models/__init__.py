@@ -1,5 +1,6 @@
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
+from .montage import Montage, MontageTransform
 from .montage_data_preprocessor import MontageDataPreprocessor
 from .montage_model import MontageModel
 from .multi_level_contrastive_head import MultiLevelContrastiveHead
@@ -10,8 +11,10 @@ from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
 __all__ = [
     'MCL',
     'MCLNeck',
+    'Montage',
     'MontageDataPreprocessor',
     'MontageModel',
+    'MontageTransform',
     'MultiLevelClassificationHead',
     'MultiLevelContrastiveHead',
     'PhotometricAugmentation',

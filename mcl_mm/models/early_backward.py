@@ -1,5 +1,6 @@
 """Gradients before the whole loss is there, so that less of the network's maps is kept at a time."""
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, Optional
 
@@ -7,31 +8,39 @@ import torch
 from torch import Tensor, nn
 
 
-def backpropagate(
-    scalars: dict[str, Tensor], model: nn.Module, gradients: list[Optional[Tensor]]
-) -> dict[str, Tensor]:
-    """Compute the gradients of a part of the loss now, and free its graph.
+def backpropagate(parts: Iterable[dict[str, Tensor]], model: nn.Module) -> dict[str, Tensor]:
+    """Compute the gradients of each part of a loss, and free its graph, before the next part is made.
 
     Whoever sums the losses of all parts and calls ``backward`` gets the same gradients as without: the
     first loss hands on those of all, times whatever the sum is scaled by. The losses must therefore
     enter the sum with one common factor, as in ``parse_losses``.
 
     Args:
-        scalars (dict[str, Tensor]): Scalars; those whose names contain ``loss`` are to be summed.
+        parts (Iterable[dict[str, Tensor]]): Scalars, made when asked for; those whose names contain
+            ``loss`` are to be summed.
         model (nn.Module): Whose parameters get gradients.
-        gradients (list[Tensor]): Of the parts before this one, by parameter; empty for the first.
-            Those of this part are added.
 
     Returns:
-        dict[str, Tensor]: The same values.
+        dict[str, Tensor]: The scalars of all parts.
 
     Raises:
         ValueError: Under float16 autocast, where unscaled gradients would vanish.
     """
-    losses = {name: value for name, value in scalars.items() if 'loss' in name}
-    total = sum(losses.values())
-    if not total.requires_grad:  # no gradient is wanted
-        return scalars
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    scalars, gradients = {}, None
+    for part in parts:
+        total = sum(value for name, value in part.items() if 'loss' in name)
+        if total.requires_grad:
+            gradients = add(gradients, differentiate(total, parameters))
+        scalars.update({name: value.detach() for name, value in part.items()})
+    if gradients is not None:
+        first = next(name for name in scalars if 'loss' in name)
+        scalars[first] = Backpropagated.apply(scalars[first], gradients, *parameters)
+    return scalars
+
+
+def differentiate(total: Tensor, parameters: list[Tensor]) -> list[Optional[Tensor]]:
+    """The gradients of a scalar in the precision of its forward pass; None where there is none."""
     device = total.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if casts and torch.get_autocast_dtype(device) == torch.float16:
@@ -39,20 +48,18 @@ def backpropagate(
             'early_backward computes gradients before the loss scaler of float16 can act: set '
             "optim_wrapper.dtype='bfloat16', or model.early_backward=False"
         )
-    parameters = [p for p in model.parameters() if p.requires_grad]
     # The backward pass does as the forward pass did, whatever autocast says meanwhile.
     with torch.autocast(device, enabled=False) if casts else nullcontext():
-        added = torch.autograd.grad(total, parameters, allow_unused=True)
-    detached = {name: value.detach() for name, value in scalars.items()}
-    if gradients:
-        for index, (gradient, more) in enumerate(zip(gradients, added)):
-            gradients[index] = (
-                more if gradient is None else gradient if more is None else gradient.add_(more)
-            )
-        return detached
-    gradients.extend(added)
-    first = next(iter(losses))
-    return {**detached, first: Backpropagated.apply(detached[first], gradients, *parameters)}
+        return list(torch.autograd.grad(total, parameters, allow_unused=True))
+
+
+def add(
+    sums: Optional[list[Optional[Tensor]]], more: list[Optional[Tensor]]
+) -> list[Optional[Tensor]]:
+    """Sums of gradients, in place of the first; None is nothing."""
+    if sums is None:
+        return more
+    return [b if a is None else a if b is None else a.add_(b) for a, b in zip(sums, more)]
 
 
 class Backpropagated(torch.autograd.Function):

@@ -10,12 +10,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchvision.ops import StochasticDepth
 
-from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS
 
-from .early_backward import backpropagate
+from .montage import Montage
 from .montage_model import MontageModel
 from .multi_level_contrastive_head import gather_targets
+from .routing import embed
 
 
 @MODELS.register_module()
@@ -35,8 +35,7 @@ class MCL(MontageModel):
             ``data_preprocessor``, see :class:`MontageModel`.
         symmetric (bool): Have both sides predict the other's targets. Otherwise side *q* alone
             predicts those of side *k*: half of the losses for half of the compute. Defaults to True.
-        **kwargs: ``routed`` (here the target sees full images only) and the rest of
-            :class:`MontageModel`.
+        **kwargs: ``joint`` and the rest of :class:`MontageModel`.
     """
 
     # Far above any gradient accumulation, and reached within minutes.
@@ -73,24 +72,20 @@ class MCL(MontageModel):
         tiles, images = (inputs, inputs) if self.symmetric else (inputs[:1], inputs[1:])
         with torch.no_grad():
             targets = gather_targets([self.embed_images(side) for side in images])
-        losses, gradients = {}, []
-        for name, side, target in zip('qk', tiles, reversed(targets)):  # q learns from k, k from q
-            for levels in self.level_groups():
-                embeddings = self.embed_tiles(side, levels)
-                scalars = self.head.loss(embeddings, side.sources, target, name)
-                if self.early_backward:
-                    scalars = backpropagate(scalars, self, gradients)
-                losses.update(scalars)
-        return losses
+        return self.merge(
+            self.head.loss(self.embed_tiles(side, levels), side.sources, target, name)
+            for name, side, target in zip(
+                'qk', tiles, reversed(targets)
+            )  # q learns from k, k from q
+            for levels in self.level_groups
+        )
 
     def embed_images(self, montage: Montage) -> Tensor:
         """Target embeddings of the ``B`` full images, ``(B, D)``.
 
-        Unless routed, the other sheets pass along: they belong to the same BN batch.
+        What is joint the other sheets pass along: they belong to the same BN batch.
         """
-        images = montage.sheets[0]
-        sheets = images if self.routed else torch.cat(montage.sheets)
-        return self.target.neck(self.target.backbone(sheets), [0])[0][: len(images)]
+        return embed(self.target, montage, [0], self.joint)[0]
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:

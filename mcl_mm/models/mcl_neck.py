@@ -10,8 +10,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mcl_mm.datasets.montage import cut
 from mcl_mm.registry import MODELS
+
+from .montage import cut
 
 
 @MODELS.register_module()
@@ -87,7 +88,8 @@ class MCLNeck(BaseModule):
         num_convs (int): Convs of the projector. Defaults to 4.
         norm_cfg (dict): Normalisation of pyramid and projector. Defaults to ``dict(type='BN')``.
         track_level (int, optional): The montage level whose cells alone move the projector's running BN
-            statistics (of a routed model all running statistics). Defaults to None, every level.
+            statistics, and those of what the levels pass each by itself (``joint`` of the model).
+            Defaults to None, every level.
         init_cfg (dict, optional): Initialisation. Defaults to None: the FPN's own (Xavier uniform)
             and the projector's own.
     """

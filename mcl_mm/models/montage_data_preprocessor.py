@@ -7,8 +7,9 @@ import torch
 from mmengine.model import ModuleList
 from mmpretrain.models import SelfSupDataPreprocessor
 
-from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS, TRANSFORMS
+
+from .montage import Montage
 
 
 @MODELS.register_module()
@@ -16,7 +17,7 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
     """Move views to the device, augment and assemble both sides' montages there and normalise them.
 
     Args:
-        montage (dict): A :class:`~mcl_mm.datasets.MontageTransform`. Defaults to
+        montage (dict): A :class:`~mcl_mm.models.MontageTransform`. Defaults to
             ``dict(type='mcl_mm.MontageTransform')``.
         photometric (Sequence[dict], optional): The :class:`PhotometricAugmentation` of side *q* and
             that of side *k*, for views (BGR) that come without. Blur shrinks with the side of a
@@ -52,7 +53,7 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
             dict: ``inputs``: ``(Montage, Montage)``, sides *q* and *k*, or images; ``data_samples``.
 
         Raises:
-            ValueError: See :class:`~mcl_mm.datasets.MontageTransform`; sides not divisible by 32.
+            ValueError: See :class:`~mcl_mm.models.MontageTransform`; sides not divisible by 32.
         """
         if torch.is_tensor(data['inputs']):
             return super().forward(data)

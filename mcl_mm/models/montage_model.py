@@ -1,16 +1,17 @@
 """What all ways of learning from a montage share: backbone, pyramid and projector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional, Union
 
 import torch
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS
 
-from .mcl_neck import running_statistics
+from .early_backward import backpropagate
+from .montage import Montage
+from .routing import check_joint, embed, level_groups
 
 
 class MontageModel(BaseSelfSupervisor):
@@ -22,18 +23,21 @@ class MontageModel(BaseSelfSupervisor):
         neck (dict): An :class:`MCLNeck`. Without ``in_channels`` it gets those of the backbone.
         head (dict): What learns from the embeddings; has a loss weight per level, ``loss_weights``.
         data_preprocessor (dict): A :class:`MontageDataPreprocessor`.
-        routed (bool): Send each sheet only through what its loss reads: about a third of the compute.
-            What changes is which cells share a BN batch. Defaults to False, all sheets of a side
-            together, as published.
+        joint (str): What all sheets of a side pass together, as one BN batch: ``'all'``, backbone,
+            pyramid and projector, as published; ``'backbone'``, which leaves its statistics as
+            published, and each sheet then goes on only to what its loss reads; ``'none'``, each level
+            by itself from the start. The last two take a third of the compute. Defaults to ``'all'``.
         channels_last (bool): Keep weights, and with them all maps, in channels-last memory format,
             which convolutions prefer in half precision on a GPU. Nothing else changes, but the
             same seed initialises other weights: they are drawn in the order of memory. Defaults to
             False.
-        early_backward (bool): Compute the gradients of what is embedded together (a side, if routed a
-            side's level) before the rest is embedded, in about half of the memory or less. They are the
-            same. Not with float16, whose gradients need a loss scaler, nor with MMEngine's ``compile``
-            and ``activation_checkpointing``; with several processes the exchange of gradients begins
-            when all are there. Defaults to False.
+        early_backward (bool): Compute the gradients of what a call of the backbone embeds (a side, or with
+            ``joint='none'`` a side's level) before the rest is embedded, in about half of the memory or
+            less. They are the same. Not with float16, whose gradients need a loss scaler, nor with
+            MMEngine's ``compile`` and ``activation_checkpointing``; with several processes the exchange
+            of gradients begins when all are there. Defaults to False.
+        routed (bool, optional): What ``joint`` was called before: True is ``'none'``, False ``'all'``.
+            Defaults to None.
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
 
     Raises:
@@ -46,9 +50,10 @@ class MontageModel(BaseSelfSupervisor):
         neck: dict,
         head: dict,
         data_preprocessor: dict,
-        routed: bool = False,
+        joint: str = 'all',
         channels_last: bool = False,
         early_backward: bool = False,
+        routed: Optional[bool] = None,
         init_cfg: Optional[Union[dict, list[dict]]] = None,
     ) -> None:
         backbone = MODELS.build(backbone)
@@ -61,25 +66,21 @@ class MontageModel(BaseSelfSupervisor):
             data_preprocessor=MODELS.build(data_preprocessor),
             init_cfg=init_cfg,
         )
-        self.routed = routed
+        self.joint = check_joint(joint, routed)
         self.early_backward = early_backward
         self._check_levels()
         if channels_last:  # convolutions follow the format of their weights
             self.to(memory_format=torch.channels_last)
 
+    @property
     def level_groups(self) -> list[Sequence[int]]:
-        """The levels that are embedded together: all, or if routed each by itself."""
-        levels = range(len(self.head.loss_weights))
-        return [[k] for k in levels] if self.routed else [levels]
+        """The levels that are embedded together: all, or each by itself."""
+        return level_groups(len(self.head.loss_weights), self.joint)
 
     def embed_tiles(
         self, montage: Montage, levels: Optional[Sequence[int]] = None
     ) -> dict[int, Tensor]:
         """Embeddings of the tiles, per level ``(M_k * r_k**2, D)``.
-
-        Unless routed, all sheets are one batch for the backbone, the FPN and, level by level, the
-        projector; then each montage level takes its own sheets' cells from the pyramid level it is
-        read from.
 
         Args:
             montage (Montage): One side.
@@ -88,21 +89,14 @@ class MontageModel(BaseSelfSupervisor):
         Returns:
             dict[int, Tensor]: By level.
         """
-        cell = montage.sheets[0].shape[-1] // 32  # a tile is as large on its level as a sheet on P5
         levels = range(len(montage.sheets)) if levels is None else levels
-        if not self.routed:
-            counts = [len(sheets) for sheets in montage.sheets]
-            cells = self.neck(self.backbone(torch.cat(montage.sheets)), levels, cell)
-            own = (
-                c.unflatten(0, (sum(counts), -1)).split(counts)[k] for k, c in zip(levels, cells)
-            )
-            return {k: cells.flatten(0, 1) for k, cells in zip(levels, own)}
-        embeddings = {}
-        for k in levels:
-            with running_statistics(self.backbone, self.neck.tracks(k)):
-                maps = self.backbone(montage.sheets[k])
-            (embeddings[k],) = self.neck(maps, [k], cell)
-        return embeddings
+        return embed(self, montage, levels, self.joint)
+
+    def merge(self, parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """One dict of the scalars of all parts of a loss, which are made when they are asked for."""
+        if self.early_backward:
+            return backpropagate(parts, self)
+        return {name: value for part in parts for name, value in part.items()}
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The feature pyramid of images: what a detector gets.
@@ -127,10 +121,10 @@ class MontageModel(BaseSelfSupervisor):
                 f'montage ({len(ratios)} ratios) and head ({levels} loss_weights) must have the same '
                 f'number of levels, at most the {self.neck.num_levels} of the neck'
             )
-        if not montage.pasted and not self.routed:
+        if not montage.pasted and self.joint != 'none':
             raise ValueError(
                 'tiles that are not pasted differ in size from level to level and cannot be one '
-                'batch: set model.routed=True'
+                "batch: set model.joint='none'"
             )
 
 

@@ -9,10 +9,9 @@ from mmengine.model import BaseModule, ModuleList
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mcl_mm.datasets.montage import Montage
 from mcl_mm.registry import MODELS
 
-from .early_backward import backpropagate
+from .montage import Montage
 from .montage_model import MontageModel
 
 
@@ -39,15 +38,14 @@ class SupervisedMCL(MontageModel):
             dict[str, Tensor]: :meth:`MultiLevelClassificationHead.loss` of both sides.
         """
         labels = torch.cat([sample.gt_label for sample in data_samples])
-        losses, gradients = {}, []
-        for name, side in zip('qk', inputs):
-            tile_labels = [labels.to(source.device)[source] for source in side.sources]
-            for levels in self.level_groups():
-                scalars = self.head.loss(self.embed_tiles(side, levels), tile_labels, name)
-                if self.early_backward:
-                    scalars = backpropagate(scalars, self, gradients)
-                losses.update(scalars)
-        return losses
+        labels = labels.to(inputs[0].sheets[0].device)
+        return self.merge(
+            self.head.loss(
+                self.embed_tiles(side, levels), [labels[source] for source in side.sources], name
+            )
+            for name, side in zip('qk', inputs)
+            for levels in self.level_groups
+        )
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
         """Classify plain images by level 0.

@@ -10,8 +10,9 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from conftest import ROOT
-from mcl_mm.datasets import LoadAnyImage, MontageTransform, NativeViews
-from mcl_mm.datasets.montage import cut
+from mcl_mm.datasets import LoadAnyImage, NativeViews
+from mcl_mm.models import MontageTransform
+from mcl_mm.models.montage import cut
 from mcl_mm.registry import DATASETS
 
 

@@ -1,30 +1,51 @@
 """Multiply-adds of a training step, counted operator by operator without computing any."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from benchmark import conv_backward_flops, multiply_adds
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT
+from mcl_mm.registry import MODELS
 
 
 @pytest.mark.parametrize(
-    ('settings', 'expected'),
+    ('joint', 'settings', 'expected'),
     [
-        (dict(routed=False), 147.0),
-        (dict(routed=True), 46.0),
-        (dict(routed=False, reference=True), 180.8),
+        ('all', dict(), 147.0),
+        ('backbone', dict(), 48.8),
+        ('none', dict(), 46.0),
+        ('all', dict(reference=True), 180.8),
     ],
 )
-def test_multiply_adds_per_image(settings, expected):
+def test_multiply_adds_per_image(joint, settings, expected):
     """ResNet-50, 224 pixels, 32 images: the counts derived for the method, G per source image."""
     config = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py').model
-    config.routed = settings.pop('routed')
+    config.joint = joint
     step, backbone = multiply_adds(config, batch_size=32, side=224, **settings)
-    assert step / 1e9 == pytest.approx(expected, rel=0.01)
+    assert step / 1e9 == pytest.approx(expected, rel=0.002)
     # 4.09 G forward, twice as much backward, where the first conv's input needs no gradient.
     assert backbone / 1e9 == pytest.approx(3 * 4.089 - 0.118, rel=0.001)
+
+
+@pytest.mark.parametrize(('joint', 'expected'), [('all', 300), ('backbone', 312), ('none', 630)])
+def test_calls_of_batch_norm(joint, expected, monkeypatch):
+    """Forward, of a step: what several processes wait for each other in."""
+    config = Config.fromfile(ROOT / 'configs/mcl_r50_100e.py').model
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        model = MODELS.build(dict(config, joint=joint)).to('meta')
+    calls = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.register_forward_hook(lambda *_: calls.append(1))
+    views = [torch.empty(32, 3, 224, 224, device='meta')] * 4
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())  # knows no meta device
+    model.loss(model.data_preprocessor.montage(views, views))
+    assert len(calls) == expected
 
 
 def test_grouped_convs_cost_their_groups():

@@ -8,8 +8,8 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from torch.utils.data import DataLoader
 
-from mcl_mm.datasets import MontageTransform
 from mcl_mm.engine.start_check import check_batches
+from mcl_mm.models import MontageTransform
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 from mcl_mm.registry import MODELS
 
@@ -81,14 +81,21 @@ def one_rank(rank, world_size, port, config, queue):
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(params=[(2, False), (4, False), (2, True)], ids=['2', '4', '2-early'])
+@pytest.fixture(
+    params=[
+        (2, dict()),
+        (4, dict(joint='backbone')),
+        (2, dict(joint='backbone', early_backward=True)),
+    ],
+    ids=['2', '4-backbone', '2-backbone-early'],
+)
 def results(request, group_norm_config, free_port):
     """What each of 2 or 4 processes has computed, in order of rank."""
     context = mp.get_context('forkserver')
     context.set_forkserver_preload(['mcl_mm.models', 'mmdet.models', 'mmpretrain.models'])  # once
     queue = context.Queue()
-    world_size, early = request.param
-    config = dict(group_norm_config, early_backward=early)
+    world_size, settings = request.param
+    config = dict(group_norm_config, **settings)
     processes = [
         context.Process(target=one_rank, args=(r, world_size, free_port, config, queue))
         for r in range(world_size)

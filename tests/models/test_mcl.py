@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from PIL import Image
@@ -59,10 +60,10 @@ def test_update_follows_the_formula_and_leaves_buffers_alone(tiny_config, build,
     assert buffers['backbone.bn1.num_batches_tracked'] == 2  # sides q and k
 
 
-@pytest.mark.parametrize('routed', [False, True])
-def test_embeddings_belong_to_their_tiles(group_norm_config, build, views, routed):
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_embeddings_belong_to_their_tiles(group_norm_config, build, views, joint):
     """Slow reference: each level's sheets alone through the network, cell by cell."""
-    model = build(dict(group_norm_config, routed=routed)).double().eval()
+    model = build(dict(group_norm_config, joint=joint)).double().eval()
     q, _ = prepare(model, views(8))
     embedded = model.embed_tiles(q)
     for level, sheets in enumerate(q.sheets):
@@ -73,21 +74,50 @@ def test_embeddings_belong_to_their_tiles(group_norm_config, build, views, route
     torch.testing.assert_close(model.embed_images(q), images)
 
 
-def test_routing_changes_neither_losses_nor_gradients_without_batch_norm(
+def test_what_is_joint_changes_neither_losses_nor_gradients_without_batch_norm(
     group_norm_config, build, views
 ):
     results = []
-    for routed in (False, True):
-        model = build(dict(group_norm_config, routed=routed)).double().train()
+    for joint in ('all', 'backbone', 'none'):
+        model = build(dict(group_norm_config, joint=joint)).double().train()
         torch.manual_seed(1)
         losses = model.loss(prepare(model, views(8)))
         total(losses).backward()
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         results.append((losses, gradients))
-    (dense, dense_gradients), (routed, routed_gradients) = results
-    torch.testing.assert_close(dense, routed, rtol=1e-9, atol=1e-9)
-    assert dense_gradients.keys() == routed_gradients.keys()
-    torch.testing.assert_close(dense_gradients, routed_gradients, rtol=1e-6, atol=1e-9)
+    (dense, dense_gradients), *others = results
+    for losses, gradients in others:
+        torch.testing.assert_close(losses, dense, rtol=1e-9, atol=1e-9)
+        assert gradients.keys() == dense_gradients.keys()
+        torch.testing.assert_close(gradients, dense_gradients, rtol=1e-6, atol=1e-9)
+
+
+def test_a_joint_backbone_has_the_published_batches_and_the_rest_its_own(tiny_config, build, views):
+    """What a batch of batch norm holds, by the running statistics of a first step."""
+    statistics = {}
+    for joint in ('all', 'backbone', 'none'):
+        model = build(dict(tiny_config, joint=joint)).double().train()
+        q, _ = prepare(model, views(8))
+        model.embed_tiles(q)
+        model.embed_images(q)
+        statistics[joint] = {n: b for n, b in model.named_buffers() if 'running' in n}
+    for name, value in statistics['all'].items():
+        if name.startswith(('backbone.', 'target.backbone.')):
+            assert torch.allclose(statistics['backbone'][name], value), name
+            assert not torch.allclose(statistics['none'][name], value), name
+    for part in ('', 'target.'):
+        name = f'{part}neck.projector.convs.0.bn.running_mean'
+        assert not torch.allclose(statistics['backbone'][name], statistics['all'][name])
+
+
+@pytest.mark.parametrize(('routed', 'joint'), [(True, 'none'), (False, 'all')])
+def test_configs_that_say_routed_go_on_working(tiny_config, build, caplog, routed, joint):
+    """Also on top of a config that says `joint`, which they knew nothing of."""
+    logger = MMLogger.get_instance('routed', log_level='WARNING')
+    logger.addHandler(caplog.handler)
+    assert build(dict(tiny_config, joint='backbone', routed=routed)).joint == joint
+    (said,) = {r.getMessage() for r in caplog.records if 'routed' in r.getMessage()}
+    assert f'joint={joint!r} for routed={routed}' in said
 
 
 def test_each_side_learns_from_the_other(tiny_config, build, views):
@@ -144,13 +174,13 @@ class Live:
         Live.bytes -= self.size
 
 
-@pytest.mark.parametrize('routed', [False, True])
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
 def test_early_backward_halves_what_is_kept_and_changes_no_gradient(
-    tiny_config, build, views, routed
+    tiny_config, build, views, joint
 ):
     results = []
     for early in (False, True):
-        model = build(dict(tiny_config, routed=routed, early_backward=early)).double().train()
+        model = build(dict(tiny_config, joint=joint, early_backward=early)).double().train()
         Live.bytes = Live.peak = 0
         torch.manual_seed(1)
         with torch.autograd.graph.saved_tensors_hooks(Live, lambda live: live.tensor):
@@ -161,7 +191,7 @@ def test_early_backward_halves_what_is_kept_and_changes_no_gradient(
     (losses, gradients, peak), (early_losses, early_gradients, early_peak) = results
     torch.testing.assert_close(early_losses, losses, rtol=0, atol=0)
     torch.testing.assert_close(early_gradients, gradients, rtol=1e-9, atol=1e-12)
-    assert early_peak < (0.45 if routed else 0.55) * peak
+    assert early_peak < (0.45 if joint == 'none' else 0.55) * peak
 
 
 def test_early_backward_needs_no_gradients(tiny_config, build, views):
@@ -181,9 +211,9 @@ def test_tiles_that_are_not_pasted_are_images_of_their_own(group_norm_config, bu
     """Each is embedded from one cell of its level's map, whatever the others show."""
     montage = dict(type='mcl_mm.MontageTransform', pasted=False)
     group_norm_config['data_preprocessor']['montage'] = montage
-    with pytest.raises(ValueError, match='routed=True'):
+    with pytest.raises(ValueError, match="joint='none'"):
         build(group_norm_config)
-    model = build(dict(group_norm_config, routed=True)).train()
+    model = build(dict(group_norm_config, joint='none')).train()
     q, k = prepare(model, views(8))
     assert [tuple(sheets.shape[::3]) for sheets in q.sheets] == [
         (8, 64),
@@ -225,15 +255,15 @@ def test_every_online_parameter_gets_a_gradient(tiny_config, build, views):
         assert (p.grad is None) == name.startswith('target.'), name
 
 
-@pytest.mark.parametrize('routed', [False, True])
-def test_overfits_eight_images(tiny_config, build, image_folder, routed):
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_overfits_eight_images(tiny_config, build, image_folder, joint):
     """The loss falls, and tiles come to find their own image among the targets."""
     paths = sorted(image_folder.iterdir())[:8]
     images = torch.stack([pil_to_tensor(Image.open(p).resize((64, 64))) for p in paths])
     torch.manual_seed(0)
     shades = 0.8 + 0.4 * torch.rand(8, 8, 1, 1, 1)  # eight views, each a little darker or brighter
     views = [(images * shade).clamp(0, 255).byte() for shade in shades]
-    model = build(dict(tiny_config, routed=routed)).train()
+    model = build(dict(tiny_config, joint=joint)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
     for _ in range(80):
@@ -330,6 +360,11 @@ def test_parts_that_differ_in_their_levels(tiny_config, build, part, setting, me
     tiny_config[part].update(setting)
     with pytest.raises(ValueError, match=message):
         build(tiny_config)
+
+
+def test_unknown_part_to_be_joint(tiny_config, build):
+    with pytest.raises(ValueError, match="one of 'all', 'backbone', 'none', got 'neck'"):
+        build(dict(tiny_config, joint='neck'))
 
 
 @pytest.mark.parametrize('levels', [1, 2, 3])

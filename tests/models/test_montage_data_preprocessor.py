@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mcl_mm.datasets import MontageTransform
+from mcl_mm.models import MontageTransform
 from mcl_mm.registry import MODELS
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

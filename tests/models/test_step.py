@@ -68,7 +68,7 @@ def test_a_whole_step_never_reads_from_the_device(monkeypatch):
     """
     monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())  # knows no meta device
     model, wrapper = build_fast()
-    assert (model.routed, type(wrapper.optimizer).__module__) == (True, 'mcl_mm.engine.lars')
+    assert (model.joint, type(wrapper.optimizer).__module__) == ('none', 'mcl_mm.engine.lars')
     model.to('meta')
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         optimizer = build_optim_wrapper(model, fast_config().optim_wrapper).optimizer
@@ -85,16 +85,16 @@ def test_a_whole_step_never_reads_from_the_device(monkeypatch):
         loss.item()
 
 
-@pytest.mark.parametrize('routed', [False, True])
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
 def test_channels_last_changes_the_memory_format_and_nothing_else(
-    group_norm_config, build, views, routed
+    group_norm_config, build, views, joint
 ):
     # Sixteen channels: PyTorch 2.11 crashes on a CPU with fewer in 1x1 convs with stride 2.
     group_norm_config['backbone'].update(stem_channels=16, base_channels=16)
     group_norm_config['neck']['in_channels'] = [16, 32, 64, 128]
     weights, results = build(group_norm_config).state_dict(), []
     for channels_last in (False, True):
-        config = dict(group_norm_config, routed=routed, channels_last=channels_last)
+        config = dict(group_norm_config, joint=joint, channels_last=channels_last)
         model = build(config).double().train()
         model.load_state_dict(weights)  # initialisation draws in the order of memory
         seen = []

@@ -57,10 +57,10 @@ def test_head_equals_slow_reference(smooth):
         assert scalars[f'acc_k_level_{level}'] == found
 
 
-@pytest.mark.parametrize('routed', [False, True])
-def test_tiles_have_the_labels_of_their_images(supervised, build, views, routed):
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_tiles_have_the_labels_of_their_images(supervised, build, views, joint):
     """Classifiers that know the answer lose nothing; with other labels they do."""
-    model = build(dict(supervised, routed=routed)).train()
+    model = build(dict(supervised, joint=joint)).train()
     inputs, samples = batch(model, views, 6, [0, 1, 2, 0, 1, 2])
     answers = torch.tensor([0, 1, 2, 0, 1, 2])
 
@@ -88,17 +88,17 @@ def test_every_parameter_learns(supervised, build, views, early):
     assert not any(name.startswith('target') for name in model.state_dict())
 
 
-@pytest.mark.parametrize('routed', [False, True])
-def test_running_statistics_are_those_of_full_images(supervised, build, views, routed):
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_running_statistics_are_those_of_full_images(supervised, build, views, joint):
     """With a momentum of 1 the projector's are those of level 0's cells, which the same batch meets."""
-    model = build(dict(supervised, routed=routed)).train()
+    model = build(dict(supervised, joint=joint)).train()
     layers = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
         layer.momentum = 1.0
     (q, _), _ = batch(model, views, 8, [0] * 8)
     trained = model.embed_tiles(q)[0]
     assert all(layer.momentum == 1.0 for layer in layers)
-    if routed:  # nothing but full images has moved any statistics
+    if joint == 'none':  # nothing but full images has moved any statistics
         for layer in layers:  # running ones are unbiased
             layer.eval()
         plain = model.neck(model.backbone(q.sheets[0]), [0])[0]
@@ -107,7 +107,7 @@ def test_running_statistics_are_those_of_full_images(supervised, build, views, r
     cells = []
     model.neck.projector.convs[0].conv.register_forward_hook(lambda *args: cells.append(args[2]))
     model.train().embed_tiles(q)
-    level_0 = cells[-1] if not routed else cells[0]
+    level_0 = cells[-1] if joint == 'all' else cells[0]
     torch.testing.assert_close(first.running_mean, level_0.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 

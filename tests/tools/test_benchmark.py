@@ -51,7 +51,7 @@ def test_a_recipe_and_the_reference_take_turns(work):
         sys.executable, 'tools/benchmark.py', work / 'mcl_r50_100e_fast.py', '--reference',
         '--batch-size', 4, '--side', 64, '--steps', 2, '--rounds', 1, '--threads', 1,
         '--images', work / 'images', '--profile', work / 'profile', '--json',
-        '--cfg-options', 'model.routed=False',
+        '--cfg-options', 'model.joint=all',
     ]  # fmt: skip
     done = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

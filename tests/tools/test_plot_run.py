@@ -14,7 +14,7 @@ from plot_run import curves, draw_curves, draw_neighbours, read_scalars
 from test_tools import PRETRAIN, SMALL, call
 
 from conftest import draw_images
-from mcl_mm.datasets.montage import Montage
+from mcl_mm.models.montage import Montage
 
 
 def write(run, name, lines):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mcl_mm.datasets import MontageTransform
-from mcl_mm.datasets.montage import cut, paste, shrink
+from mcl_mm.models import MontageTransform
+from mcl_mm.models.montage import cut, paste, shrink
 
 
 def slow_montage(views, source, ratio):
