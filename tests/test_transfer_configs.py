@@ -303,6 +303,9 @@ def widen_c4(model, tiny):
     model.roi_head.shared_head.depth = 18
     model.roi_head.bbox_roi_extractor.out_channels = model.rpn_head.in_channels = 256
     model.roi_head.bbox_head.in_channels = 512
+    # The stage runs on every region: few of them.
+    model.train_cfg.rcnn.sampler.num = 16
+    model.test_cfg.rpn.max_per_img = 20
 
 
 # What a data set's own evaluation reports, and the packages it needs beside MMDetection.
