@@ -20,6 +20,7 @@ from conftest import ROOT, TINY
 from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import fit_to_detector, to_mmdet
+from mcl_mm.transfer.fit import part_to_carry
 
 BACKBONE = {
     f'model.backbone.{key}' for key in ('norm_cfg.', 'frozen_stages', 'norm_eval', 'init_cfg')
@@ -38,12 +39,20 @@ ADDED = {
     'neck.',
     'bbox_head.',
     'multi_scale.',
+    'stage.',
+    'lr_decay',
+    'depths.',
+    'rates.',
+    'norms.',
 }
 MASK_RCNN = BACKBONE | NECK | BOX | MASK | MULTI_SCALE
 FEW_LABELS = MASK_RCNN | {
     'percent', 'fold', 'work_dir', 'train_dataloader.dataset.ann_file', 'train_cfg.', 'param_scheduler.1.',
     'default_hooks.checkpoint.interval',
 }  # fmt: skip
+
+LONGER = {'train_cfg.max_epochs', 'param_scheduler.1.end', 'param_scheduler.1.milestones'}
+VOC_C4, CITYSCAPES_2FC = 'pascal_voc_R_50_C4_24k_moco', 'cityscapes_R_50_FPN_24k_moco'
 
 # Config to MMDetection's, and all keys (or beginnings of keys) it changes of that.
 CONFIGS = {
@@ -77,6 +86,34 @@ CONFIGS = {
     'mask-rcnn_r50_fpn_mcl_sample1e-3_ms-1x_lvis-v1': (
         'lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1', BACKBONE | NECK | BOX | MASK),
     'panoptic-fpn_r50_fpn_mcl_1x_coco': ('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco', MASK_RCNN),
+    # The authors' runs, by their names.
+    'coco_R_50_FPN_CONV_1x_moco_wd2.5': (
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco', MASK_RCNN | {'optim_wrapper.optimizer.weight_decay'}),
+    'coco_R_50_FPN_CONV_3x_moco': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', MASK_RCNN | LONGER),
+    'coco_R_50_RetinaNet_2x_moco': (
+        'retinanet/retinanet_r50_fpn_1x_coco', BACKBONE | NECK | MULTI_SCALE | LONGER),
+    'coco_R_50_RetinaNet_3x_moco': (
+        'retinanet/retinanet_r50_fpn_1x_coco', BACKBONE | NECK | MULTI_SCALE | LONGER),
+    VOC_C4: (
+        'pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712',
+        BACKBONE | RGB | {f'model.roi_head.shared_head.{key}' for key in
+                          ('type', 'norm_cfg.', 'norm_eval', 'style', 'init_cfg')}
+        | {'model.backbone.style', 'train_dataloader.dataset.ignore_keys', 'train_cfg.max_iters',
+           'param_scheduler.1.end', 'param_scheduler.1.milestones', 'val_evaluator.iou_thrs',
+           'test_evaluator.iou_thrs'},
+    ),
+    CITYSCAPES_2FC: (
+        'cityscapes/mask-rcnn_r50_fpn_1x_cityscapes',
+        (BACKBONE | NECK | {
+            'load_from', 'auto_scale_lr.', 'train_cfg.', 'param_scheduler.', 'log_processor.',
+            'default_hooks.checkpoint.', 'train_dataloader.sampler.', 'train_pipeline.2.',
+            'train_dataloader.dataset.dataset.pipeline.2.'}) - {'model.backbone.init_cfg'},
+    ),
+    # SparK's, by its name.
+    'coco_R_50_FPN_CONV_1x_moco_adam': (
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
+        MASK_RCNN | {'optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg.', 'param_scheduler.'},
+    ),
 }  # fmt: skip
 
 
@@ -189,14 +226,17 @@ def test_export_of_the_published_model_fits(name, export):
         model = MMDET_MODELS.build(cfg.model)
     own = model.state_dict()
     fitted = fit_to_detector(export, model)
-    parts = ['backbone.', 'neck.'] + ['roi_head.bbox_head.shared_convs.'] * box_convs(name)
+    parts = ['backbone.', 'roi_head.shared_head.layer4.' if name == VOC_C4 else 'neck.']
+    parts += ['roi_head.bbox_head.shared_convs.'] * box_convs(name)
+    laterals, outputs = (
+        (model.neck.lateral_convs, model.neck.fpn_convs) if model.with_neck else ([], [])
+    )
     for part in parts:
         ours = {key for key in fitted if key.startswith(part)}
         assert ours
         assert all(fitted[key].shape == own[key].shape for key in ours)
         # Nothing of the part starts at random but the convs of pyramid levels above P5.
-        levels = len(model.neck.lateral_convs)
-        above = tuple(f'neck.fpn_convs.{i}.' for i in range(levels, len(model.neck.fpn_convs)))
+        above = tuple(f'neck.fpn_convs.{i}.' for i in range(len(laterals), len(outputs)))
         rest = {key for key in own if key.startswith(part)} - ours
         assert all(key.startswith(above) for key in rest)
 
@@ -207,15 +247,18 @@ def test_export_of_the_published_model_fits(name, export):
     model.train()
     assert all(m.training for m in norms)
     assert all(p.requires_grad for p in model.parameters())
-    synced = dict(backbone=53, neck=levels + len(model.neck.fpn_convs))
+    synced = {
+        'backbone': 43 if name == VOC_C4 else 53,
+        'neck': len(laterals) + len(outputs),
+        'roi_head.shared_head': 11 * (name == VOC_C4),  # the other ten, and one more
+        'roi_head.bbox_head': 4 * box_convs(name),
+        'roi_head.mask_head': 4 * (name != CITYSCAPES_2FC),
+    }
+    modules = dict(model.named_modules())
     for part, count in synced.items():
-        assert sum(isinstance(m, nn.SyncBatchNorm) for m in getattr(model, part).modules()) == count
-    if box_convs(name):
-        convs = model.roi_head.bbox_head.shared_convs
-        assert sum(isinstance(m, nn.SyncBatchNorm) for m in convs.modules()) == 4
-    if getattr(model, 'with_mask', False):
-        head = model.roi_head.mask_head
-        assert sum(isinstance(m, nn.SyncBatchNorm) for m in head.modules()) == 4
+        if part in modules:
+            norms = [m for m in modules[part].modules() if isinstance(m, nn.SyncBatchNorm)]
+            assert len(norms) == count
     preprocessor = cfg.model.data_preprocessor
     assert preprocessor.bgr_to_rgb
     assert preprocessor.mean == [123.675, 116.28, 103.53]
@@ -252,6 +295,19 @@ def shrink(value):
             shrink(inner)
 
 
+def widen_c4(model, tiny):
+    """The stage in its head has one width for each depth: ResNet-18's, on both sides."""
+    for backbone in (model.backbone, tiny['backbone']):
+        backbone.update(stem_channels=64, base_channels=64)
+    tiny['neck'].update(in_channels=[64, 128, 256, 512])
+    model.roi_head.shared_head.depth = 18
+    model.roi_head.bbox_roi_extractor.out_channels = model.rpn_head.in_channels = 256
+    model.roi_head.bbox_head.in_channels = 512
+    # The stage runs on every region: few of them.
+    model.train_cfg.rcnn.sampler.num = 16
+    model.test_cfg.rpn.max_per_img = 20
+
+
 # What a data set's own evaluation reports, and the packages it needs beside MMDetection.
 DATA = {
     'voc': (tiny_datasets.write_voc, 'data/VOCdevkit', ['pascal_voc/mAP'], []),
@@ -259,6 +315,7 @@ DATA = {
                    ['coco/bbox_mAP', 'coco/segm_mAP'], []),
     'lvis': (tiny_datasets.write_lvis, 'data/lvis_v1', ['lvis/bbox_AP', 'lvis/segm_AP'], ['lvis']),
     'panoptic': (tiny_datasets.write_coco, 'data/coco', ['coco_panoptic/PQ'], ['panopticapi']),
+    'FPN_CONV': (tiny_datasets.write_coco, 'data/coco', ['coco/bbox_mAP', 'coco/segm_mAP'], []),
     'mask': (tiny_datasets.write_coco, 'data/coco', ['coco/bbox_mAP', 'coco/segm_mAP'], []),
     '': (tiny_datasets.write_coco, 'data/coco', ['coco/bbox_mAP'], []),
 }  # fmt: skip
@@ -278,15 +335,18 @@ def test_trains_from_an_export_and_evaluates(name, tmp_path, monkeypatch):
     torch.manual_seed(0)
     tiny = copy.deepcopy(TINY)
     tiny['neck']['out_channels'] = 32
+    cfg = load(name)
+    shrink(cfg._cfg_dict)
+    if name == VOC_C4:
+        widen_c4(cfg.model, tiny)
     weights = to_mmdet(MODELS.build(tiny).state_dict())
     torch.save(dict(state_dict=weights), 'export.pth')
 
-    cfg = load(name)
-    shrink(cfg._cfg_dict)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.batch_size = 2
-    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    unit = 'epoch' if 'max_epochs' in cfg.train_cfg else 'iter'
+    cfg.train_cfg.update({f'max_{unit}s': 1, 'val_interval': 1})
     cfg.default_hooks.checkpoint.interval = cfg.default_hooks.logger.interval = 1
     cfg.optim_wrapper.optimizer.lr = 0
     cfg.update(load_from='export.pth', work_dir='work', log_level='ERROR')
@@ -306,17 +366,17 @@ def test_trains_from_an_export_and_evaluates(name, tmp_path, monkeypatch):
                next(tmp_path.glob('work/*/vis_data/scalars.json')).read_text().splitlines()]  # fmt: skip
     assert np.isfinite(scalars[0]['loss'])
     assert set(metrics) <= set(scalars[-1])
-    trained = torch.load('work/epoch_1.pth', weights_only=False)['state_dict']
+    trained = torch.load(f'work/{unit}_1.pth', weights_only=False)['state_dict']
     carried = fit_to_detector(weights, runner.model)
     parts = cfg.custom_hooks[0].get('parts', ('backbone', 'neck', 'box_head'))
-    for part, prefix in dict(backbone='backbone.', neck='neck.', box_head='roi_head.').items():
+    for part in ('backbone', 'neck', 'box_head'):
         same = [
             torch.equal(trained[key], value)
             for key, value in carried.items()
-            if key.startswith(prefix) and key in trained and value.dim() == 4
+            if part_to_carry(key) == part and key in trained and value.dim() == 4
         ]
         assert all(same) if part in parts else not any(same)
-        assert same or part == 'box_head'
+        assert same or part == 'box_head' or (part == 'neck' and name == VOC_C4)
     # Precise batch norm: the statistics of the one batch there is, not a tenth of them.
     assert not torch.allclose(
         trained['backbone.bn1.running_mean'], weights['backbone.bn1.running_mean']

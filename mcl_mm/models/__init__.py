@@ -5,6 +5,7 @@ from .montage_data_preprocessor import MontageDataPreprocessor
 from .montage_model import MontageModel
 from .multi_level_contrastive_head import MultiLevelContrastiveHead
 from .photometric import PhotometricAugmentation
+from .res_layer_extra_norm import ResLayerExtraNorm
 from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     'MultiLevelContrastiveHead',
     'PhotometricAugmentation',
     'RegionProjector',
+    'ResLayerExtraNorm',
     'SupervisedMCL',
 ]

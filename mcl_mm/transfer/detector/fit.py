@@ -15,6 +15,8 @@ LEVEL = re.compile(
 # Of Swin and ConvNeXt: a norm for each map they give.
 MAP_NORM = re.compile(r'backbone\.norm\d\.(weight|bias)')
 BOX_CONVS = 'roi_head.bbox_head.shared_convs.'
+# Where a detector without a pyramid (C4) has the backbone's last stage: it works on regions.
+REGION_STAGE = 'roi_head.shared_head.'
 # What a detector can be given; what is neither backbone nor neck belongs to the heads.
 PARTS = ('backbone', 'neck', 'box_head')
 
@@ -42,6 +44,8 @@ def carry(
 def part_to_carry(name: str) -> str:
     """Which of ``PARTS`` a weight belongs to."""
     first = name.split('.')[0]
+    if name.startswith(REGION_STAGE):
+        return 'backbone'
     return first if first in PARTS else 'box_head'
 
 
@@ -53,6 +57,7 @@ def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str
     of our P5 for an extra level P6. Levels are moved to where the laterals read the same stage of the
     backbone, and left out where the detector has none. The convs of the box head go to every stage
     of a Cascade R-CNN that has the place. An FPN that is the first of several necks is found there.
+    The last stage of the backbone is found in the head of a detector without a pyramid (C4).
     The norm of a map that the detector's backbone does not give is left out. All other names, and all
     names of a file that has everything the detector has, stay as they are.
 
@@ -76,6 +81,8 @@ def renamed(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
     for name, value in state_dict.items():
         if name in levels:
             fitted.update(dict.fromkeys(levels[name], value))
+        elif name not in own and (at_region := name.replace('backbone.', REGION_STAGE, 1)) in own:
+            fitted[at_region] = value
         elif name.startswith(BOX_CONVS) and name not in own:
             stage_name = re.compile(
                 r'roi_head\.bbox_head\.\d+\.shared_convs\.'

@@ -1,0 +1,29 @@
+# Mask R-CNN R50-FPN on Cityscapes with the stock two-layer box head, 24,000 iterations.
+# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
+# 8 GPUs x 1 image. Hours: not measured here. Evaluation needs cityscapesscripts.
+_base_ = ['mmdet::cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py', '_base_/pretrained_r50.py']
+
+model = dict(backbone=_base_.backbone, neck=_base_.neck)
+train_pipeline = _base_.train_pipeline
+train_pipeline[2] = dict(
+    type='RandomChoiceResize',
+    scales=[(2048, side) for side in (800, 832, 864, 896, 928, 960, 992, 1024)],
+    keep_ratio=True,
+)
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(dataset=dict(pipeline=train_pipeline)),
+)
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=24000, val_interval=8000)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='MultiStepLR', begin=0, end=24000, by_epoch=False, milestones=[18000], gamma=0.1),
+]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=8000))
+log_processor = dict(by_epoch=False)
+custom_hooks = [
+    dict(type='mcl_mm.TransferHook', parts=('backbone', 'neck')),
+    dict(type='mcl_mm.PreciseBNHook'),
+]
+load_from = None  # MMDetection starts from a detector trained on COCO
+auto_scale_lr = dict(base_batch_size=8)  # what its learning rate is for

@@ -1,0 +1,10 @@
+# The authors' RetinaNet on COCO, 2x: as retinanet_r50_fpn_mcl_1x_coco, twice as long.
+# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
+# 8 GPUs x 2 images. Hours: not measured here.
+_base_ = 'retinanet_r50_fpn_mcl_1x_coco.py'
+
+train_cfg = dict(max_epochs=24)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
+]
