@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Optional
 
 import torch
+from mmcv.ops import roi_align
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -46,7 +47,8 @@ def adapt_to_cpu(cfg: Config, options: Optional[Mapping[str, Any]] = None) -> No
         ValueError: The launcher or the precision needs a GPU.
     """
     if type_name(cfg.get('optim_wrapper') or {}) == 'AmpOptimWrapper':
-        choose_precision(cfg.optim_wrapper, (options or {}).get('optim_wrapper.dtype'))
+        detects = cfg.get('default_scope') == 'mmdet'
+        choose_precision(cfg.optim_wrapper, (options or {}).get('optim_wrapper.dtype'), detects)
     if (cfg.get('model') or {}).get('channels_last') and has_narrow_shortcut(cfg.model):
         print_log('No GPU: maps of so narrow a network stay in the ordinary format.', 'current')
         cfg.model.channels_last = False
@@ -60,13 +62,14 @@ def adapt_to_cpu(cfg: Config, options: Optional[Mapping[str, Any]] = None) -> No
             cfg.sync_bn = None
 
 
-def choose_precision(wrapper: dict, forced: Optional[str] = None) -> None:
+def choose_precision(wrapper: dict, forced: Optional[str] = None, detects: bool = False) -> None:
     """Make bfloat16 or float32 of mixed precision, and say which and why.
 
     Args:
         wrapper (dict): Config of an ``AmpOptimWrapper``, changed in place. Its ``dtype`` ``'float32'``
             is kept; any other one becomes bfloat16 where the CPU computes in it.
         forced (str, optional): The dtype that the command line asks for. Defaults to None.
+        detects (bool): The model needs mmcv's operators. Defaults to False.
 
     Raises:
         ValueError: ``forced`` is a precision that PyTorch does not train in on a CPU.
@@ -80,6 +83,8 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None) -> None:
         dtype, why = forced, 'as --cfg-options optim_wrapper.dtype asks'
     elif wrapper.get('dtype') == 'float32':
         dtype, why = 'float32', 'as the config says'
+    elif instructions and detects and not operators_take_bfloat16():
+        dtype, why = 'float32', 'as the operators compiled with mmcv take no bfloat16 on a CPU'
     elif instructions:
         dtype, why = 'bfloat16', f'for which this CPU has instructions ({instructions})'
     else:
@@ -92,6 +97,15 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None) -> None:
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)
     wrapper['type'] = 'mcl_mm.CPUAmpOptimWrapper' if dtype == 'bfloat16' else 'OptimWrapper'
+
+
+def operators_take_bfloat16() -> bool:
+    """Whether detectors' operators do, on the CPU; those compiled with mmcv 2.3.6 do not."""
+    try:
+        roi_align(torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16), torch.zeros(1, 5), (1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
 def precision(wrapper: OptimWrapper) -> str:

@@ -9,7 +9,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 
 from conftest import ROOT, build_detector, tiny_detector
-from mcl_mm.engine.cpu import CPUAmpOptimWrapper, adapt_to_cpu, bfloat16_instructions
+from mcl_mm.engine.cpu import (
+    CPUAmpOptimWrapper,
+    adapt_to_cpu,
+    bfloat16_instructions,
+    operators_take_bfloat16,
+)
 from mcl_mm.engine.run import adapt_to_machine, use_mixed_precision
 from tiny_runs import check_same_run, fault, run, write_config
 
@@ -107,7 +112,7 @@ def test_float16_needs_a_gpu(cpu):
         recipe('mcl_r50_100e', {'optim_wrapper.dtype': 'float16'})
 
 
-def test_a_detector_by_amp(cpu):
+def test_a_detector_by_amp(cpu, monkeypatch):
     cpu(avx512_bf16=True)
     cfg = tiny_detector('retinanet/retinanet_r50_fpn_1x_coco.py')
     cfg.launcher = 'none'
@@ -115,8 +120,14 @@ def test_a_detector_by_amp(cpu):
         adapt_to_machine(cfg, {'optim_wrapper.dtype': 'bfloat16'})
     use_mixed_precision(cfg)
     adapt_to_machine(cfg)
-    assert cfg.optim_wrapper.type == 'mcl_mm.CPUAmpOptimWrapper'
+    wanted = 'mcl_mm.CPUAmpOptimWrapper' if operators_take_bfloat16() else 'OptimWrapper'
+    assert cfg.optim_wrapper.type == wanted
     assert 'loss_scale' not in cfg.optim_wrapper
+    for takes, wanted in ((True, 'mcl_mm.CPUAmpOptimWrapper'), (False, 'OptimWrapper')):
+        monkeypatch.setattr('mcl_mm.engine.cpu.operators_take_bfloat16', lambda takes=takes: takes)
+        use_mixed_precision(cfg)
+        adapt_to_machine(cfg)
+        assert cfg.optim_wrapper.type == wanted
 
 
 def test_the_wrapper_computes_in_bfloat16():
