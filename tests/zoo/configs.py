@@ -32,7 +32,9 @@ def one_per_folder() -> dict[str, Path]:
     chosen = {}
     for folder in sorted(p for p in (MIM / 'configs').iterdir() if p.is_dir()):
         names = sorted(folder.glob('*.py'), key=_cost)
-        found = next((p for p in names if folder.name != '_base_' and _has_detector(p)), None)
+        found = next(
+            (p for p in names if folder.name not in ('_base_', 'reid') and _has_detector(p)), None
+        )
         if found is not None:
             chosen[folder.name] = found
     return chosen
@@ -44,10 +46,10 @@ def _cost(path: Path) -> tuple:
 
 
 def _has_detector(path: Path) -> bool:
-    """Whether a config has a model other than a classifier; reads its text and its bases."""
+    """Whether a config has a model; reads its text and those of its bases."""
     text = path.read_text(encoding='utf-8')
     if re.search(r'^model\s*=', text, re.MULTILINE):
-        return not re.search(r"^model = dict\(\s*type='BaseReID'", text, re.MULTILINE)
+        return True
     bases = re.search(r'^_base_\s*=\s*(\[.*?\]|\S+)', text, re.MULTILINE | re.DOTALL)
     names = re.findall(r"'([^']+\.py)'", bases.group(1)) if bases else []
     # some bases of the installed configs are not installed
@@ -70,12 +72,16 @@ def small_model(path: Path) -> ConfigDict:
         model.data_preprocessor = dict(
             type='mmdet.DetDataPreprocessor', pad_mask=True, pad_size_divisor=32
         )
+    if model.get('as_two_stage'):
+        model.num_queries = 50  # queries are chosen among the pixels of the small maps
     for part in _dicts(model):
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'batch_augments'):
             if part.get(key):
                 part[key] = False if str(part.get('type')).endswith('TIMMBackbone') else None
         if part.get('eps') == 0:  # a batch norm that PyTorch refuses since 2.11
             del part['eps']
+        if part.get('norm_eval'):  # random features would grow from layer to layer
+            part.norm_eval = False
         if part.get('depth') in (101, 152):
             part.depth = 50
     return model
