@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -60,11 +61,18 @@ SMALL = [
 
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:
-    """Run ``tools/<tool>.py`` in this process, in a fresh MMEngine scope; SystemExit unless it ends well."""
-    monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
+    """Run ``tools/<tool>.py``, or the command of this name, in this process, in a fresh MMEngine scope.
+
+    Raises SystemExit unless it ends well.
+    """
+    path = ROOT / 'tools' / f'{tool}.py'
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
     with DefaultScope.overwrite_default_scope('mmengine'):
         try:
-            runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
+            if path.exists():
+                runpy.run_path(str(path), run_name='__main__')
+            else:
+                main(tool)
         except SystemExit as end:
             if end.code:
                 raise

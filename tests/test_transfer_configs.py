@@ -20,7 +20,7 @@ from conftest import ROOT, TINY
 from mcl_mm.cli import main
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import fit_to_detector, to_mmdet
-from mcl_mm.transfer.fit import part_to_carry
+from mcl_mm.transfer.detector.fit import part_to_carry
 
 BACKBONE = {
     f'model.backbone.{key}' for key in ('norm_cfg.', 'frozen_stages', 'norm_eval', 'init_cfg')

@@ -7,9 +7,8 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-from mcl_mm.transfer import fit_to_detector, to_mmdet
+from mcl_mm.transfer import check_load, fit_to_detector, to_mmdet
 from mcl_mm.transfer.detector.fit import carry
-from mcl_mm.transfer.detector.load_report import check_load
 
 STAGE = 'roi_head.shared_head.layer4.'
 
