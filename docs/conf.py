@@ -14,12 +14,9 @@ ROOT = HERE.parent
 project = 'mcl_mm'
 html_title = 'mcl_mm'
 html_theme = 'furo'
-templates_path = []
-exclude_patterns = ['_build']
 extensions = [
     'autoapi.extension',
     'myst_parser',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx_copybutton',
 ]
@@ -27,6 +24,7 @@ highlight_language = 'none'
 myst_heading_anchors = 4
 autoapi_dirs = [str(ROOT / 'mcl_mm')]
 autoapi_root = 'reference'
+autoapi_ignore = ['*/.mim/*']  # recipes and scripts
 autoapi_add_toctree_entry = False
 autoapi_options = ['members', 'show-inheritance', 'show-module-summary']
 autoapi_python_class_content = 'both'
@@ -54,7 +52,7 @@ for origin, page in PAGES.items():
 
 
 def prepare(app, docname: str, source: list[str]) -> None:
-    """Change links between files of the repository to links between pages; give the first page the navigation.
+    """Change links between files to links between pages; give the first page the navigation.
 
     A link to code needs no change: MyST offers the file for download.
     """
