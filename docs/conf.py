@@ -70,6 +70,12 @@ def prepare(app, docname: str, source: list[str]) -> None:
             source[0] += f'\n```{{toctree}}\n:caption: {caption}\n:hidden:\n\n{pages}\n```\n'
 
 
+def skip(app, what: str, name: str, obj, skipped: bool, options) -> bool:
+    """Leave out what has no docstring, but for packages and modules: what they hold may have one."""
+    return skipped and (what not in ('package', 'module') or '._' in name)
+
+
 def setup(app) -> None:
     """Called by Sphinx."""
     app.connect('source-read', prepare)
+    app.connect('autoapi-skip-member', skip)
