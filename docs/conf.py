@@ -1,4 +1,4 @@
-"""The documentation site: sphinx-build -W docs site
+"""The documentation site: `sphinx-build -W docs site` makes it.
 
 The pages are those of docs/ and a few that stand elsewhere in the repository. The reference is read from the
 docstrings; nothing of the package is imported.
@@ -38,14 +38,14 @@ PAGES = {
 }
 # In a code block index.md would be hard to read on a code host.
 NAVIGATION = {
-    'Start': 'readme install commands recipes',
-    'Your own images': 'images small_sets bad_data initial_weights supervised',
-    'Into a detector': 'adapt doctor detectors transfer formats',
-    'Long runs': 'monitoring reliability performance',
-    'Clusters': 'clusters scaling',
-    'Method and fidelity': 'method fidelity backbones ablations peers',
+    'Start': 'Overview <readme>, install, commands, recipes',
+    'Your own images': 'images, small_sets, bad_data, initial_weights, supervised',
+    'Into a detector': 'adapt, doctor, detectors, transfer, formats',
+    'Long runs': 'monitoring, reliability, performance',
+    'Clusters': 'clusters, scaling',
+    'Method and fidelity': 'method, fidelity, backbones, ablations, peers',
     'Reference': 'reference/mcl_mm/index',
-    'Project': 'contributing changelog',
+    'Project': 'contributing, changelog',
 }
 for origin, page in PAGES.items():
     (HERE / f'{page}.md').write_bytes((ROOT / origin).read_bytes())
@@ -66,7 +66,7 @@ def prepare(app, docname: str, source: list[str]) -> None:
         source[0] = re.sub(r'\]\((?![a-z]+:|#)([^)#\s]+)', replace, source[0])
     if docname == 'index':
         for caption, pages in NAVIGATION.items():
-            pages = '\n'.join(pages.split())
+            pages = pages.replace(', ', '\n')
             source[0] += f'\n```{{toctree}}\n:caption: {caption}\n:hidden:\n\n{pages}\n```\n'
 
 
