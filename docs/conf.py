@@ -28,6 +28,7 @@ autoapi_ignore = ['*/.mim/*']  # recipes and scripts
 autoapi_add_toctree_entry = False
 autoapi_options = ['members', 'show-inheritance', 'show-module-summary']
 autoapi_python_class_content = 'both'
+suppress_warnings = ['autoapi.python_import_resolution']  # other libraries are not read
 
 # Pages that stand outside docs/, and their names in the site; git ignores these copies.
 PAGES = {
