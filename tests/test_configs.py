@@ -159,7 +159,9 @@ def test_backbone_initialises_as_published():
 
 @pytest.mark.parametrize(
     'line',
-    re.findall(r'^model = dict\(.*?^\)$', (ROOT / 'docs/fidelity.md').read_text(), re.M | re.S)
+    re.findall(
+        r'^model = dict\(.*?^\)$', (ROOT / 'docs/initial_weights.md').read_text(), re.M | re.S
+    )
     or [''],
 )
 def test_documented_starting_points_fit_the_recipe(line, tmp_path):

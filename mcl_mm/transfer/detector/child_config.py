@@ -62,7 +62,7 @@ class ChildConfig(NamedTuple):
         """The config as Python code.
 
         Args:
-            comment (Iterable[str]): Paragraphs for the top of the file. Those that begin with ``- ``
+            comment (Iterable[str]): Paragraphs for the top of the file. Those that begin with a dash
                 are wrapped as items of a list; indented ones stay as they are. Defaults to none.
             base (str, optional): Another way to write ``base``, such as a relative path. Defaults to
                 None.
