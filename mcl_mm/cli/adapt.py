@@ -17,6 +17,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument(
         'config', help="config of an MMDetection detector: a path, or a name as 'mmdet::...'"
     )
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Write the configs and say what they change."""
     from mcl_mm.transfer.detector.write_configs import write_configs
 
     written = write_configs(args.config, args.weights, args.out_dir, args.recipe, args.images)

@@ -1,8 +1,8 @@
-"""Which pre-training helps a detector most, on the same images? Pre-train, export, fine-tune, compare.
+r"""Which pre-training helps a detector most, on the same images? Pre-train, export, fine-tune, compare.
 
     mcl-mm compare-pretrain --methods CONFIG [CONFIG ...] --data DIR --detector CONFIG [--seeds 3]
     mcl-mm compare-pretrain --methods my_mcl.py mocov2 byol --data my/images --detector my_detector.py
-    mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/mocov2 --data my/images \\
+    mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/mocov2 --data my/images \
         --detector retinanet_bccd --equal compute
 
 Methods are configs of pre-training: MCL's own, and those of other methods in configs/peers and

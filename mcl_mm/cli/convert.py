@@ -15,11 +15,13 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument('src', help="the authors' checkpoint")
     parser.add_argument('dst', help='file to write, ending in .pth')
 
 
 def run(args: argparse.Namespace) -> None:
+    """Convert the checkpoint and print what was taken."""
     from mcl_mm.transfer.formats.official import convert_file
 
     converted = convert_file(args.src, args.dst)

@@ -21,6 +21,7 @@ from mmengine.config import DictAction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument('config', help='config of a detector')
     parser.add_argument('weights', nargs='?', help="file of weights (default: the config's own)")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the diagnosis; returns the exit code."""
     from mcl_mm.transfer.detector.examine import examine
 
     try:

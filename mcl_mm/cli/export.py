@@ -13,6 +13,7 @@ import os
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     from mcl_mm.transfer.export import FORMATS
 
     parser.add_argument('checkpoint', help='a checkpoint of a pre-training run, or an export')
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Write the file and print what is in it."""
     from mcl_mm.transfer.export import FORMATS, export
 
     print(export(args.checkpoint, args.out, args.to).text())

@@ -1,3 +1,5 @@
+"""Image sets, how their files are read, views, and the order of samples."""
+
 from .decoding import BadImageError
 from .labelled_images import LabelledImages
 from .loading import LoadAnyImage, read_image

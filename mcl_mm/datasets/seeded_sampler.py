@@ -29,7 +29,8 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __getnewargs__(self) -> tuple:  # it is sent to the workers
+    def __getnewargs__(self) -> tuple:
+        """What makes it anew in a worker."""
         return int(self), self.seed
 
     def seed_generators(self) -> None:

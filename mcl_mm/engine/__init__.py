@@ -1,3 +1,5 @@
+"""What a run is made of beside the model: hooks, loops, optimiser, checkpoints, checks."""
+
 from .atomic_backend import AtomicBackend
 from .bad_images_hook import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import SafeCheckpointHook

@@ -1,3 +1,5 @@
+"""How good, how fast and how costly a pre-training is."""
+
 from .dense_probe import DenseProbe, fit_linear
 from .knn_probe import KNNProbe, vote
 from .probe import Probe

@@ -1,3 +1,5 @@
+"""The method: algorithm, montage, neck, heads, data preprocessor."""
+
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
 from .montage import Montage, MontageTransform

@@ -69,7 +69,7 @@ class SupervisedMCL(MontageModel):
         data_samples: Optional[list[DataSample]] = None,
         mode: str = 'tensor',
     ) -> object:
-        """mmpretrain's entry for ``'tensor'`` and ``'loss'``, and for ``'predict'``."""
+        """The entry of mmpretrain for ``'tensor'`` and ``'loss'``, and for ``'predict'``."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)

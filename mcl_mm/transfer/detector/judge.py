@@ -79,6 +79,7 @@ def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) ->
 
 
 def quoted(prefixes: Collection[str]) -> str:
+    """Prefixes of names, as text."""
     return ' and '.join(repr(f'{prefix}.') if prefix else 'no prefix' for prefix in prefixes)
 
 

@@ -77,6 +77,7 @@ class ArrayPickler(pickle.Pickler):
     """Pickles arrays by names that every NumPy has; 1.x cannot read how 2.x does it."""
 
     def reducer_override(self, obj: Any) -> Any:
+        """Arrays by their bytes; anything else as usual."""
         if type(obj) is np.ndarray:
             return np.ndarray, (obj.shape, obj.dtype.str, bytearray(obj.tobytes()))
         return NotImplemented
