@@ -25,6 +25,7 @@ class SeededIndex(int):
     """
 
     def __new__(cls, index: int, seed: tuple[int, ...]) -> 'SeededIndex':
+        """An int that carries a seed."""
         self = super().__new__(cls, index)
         self.seed = seed
         return self
