@@ -9,7 +9,10 @@ again, it takes what is finished.
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+from mcl_mm.quickstart.run import Quickstart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run all stages and print what came out."""
-    from mcl_mm.quickstart.run import Quickstart
-
     suffix = '_images' if args.images else ''
     out = args.work_dir or Path(f'work_dirs/quickstart{suffix}')
     quickstart = Quickstart(out, args.images, args.seeds)
-    page = quickstart.run()
+    try:
+        page = quickstart.run()
+    except RuntimeError as error:  # a training has failed
+        sys.exit(f'{error}')
+    except KeyboardInterrupt:
+        sys.exit('Stopped. The same command goes on with the stage that was not finished.')
     print(quickstart.summary())
     print(f'\npage      {page}\nweights   {quickstart.weights}')

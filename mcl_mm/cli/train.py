@@ -1,8 +1,8 @@
 """Pre-train, or fine-tune a detector: runs an MMEngine config.
 
-    mcl-mm train CONFIG
-    mcl-mm train CONFIG --cfg-options train_dataloader.dataset.data_root=my/images
-    mcl-mm train CONFIG --resume
+    mcl-mm train mcl_r50_small --data DIR      a recipe that comes with the package, on your images
+    mcl-mm train my_config.py                  a config of your own
+    mcl-mm train my_config.py --resume         go on where it stopped, or begin
 
 SIGTERM, SIGUSR1 or Ctrl-C: a pre-training run saves a checkpoint after the current update and exits with
 code 75; started again with --resume it ends as if it had not been stopped. Exit code 1: an error.
@@ -17,12 +17,16 @@ import sys
 from mmengine.config import DictAction
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
+from mcl_mm.config import find_config
 from mcl_mm.engine import run as engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a recipe (mcl-mm configs)')
+    parser.add_argument(
+        '--data', help='folder of images: the same as train_dataloader.dataset.data_root'
+    )
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--resume',
@@ -53,12 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = engine.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+    options = dict(args.cfg_options or {})
+    if args.data is not None:
+        options['train_dataloader.dataset.data_root'] = args.data
+    cfg = engine.load_config(find_config(args.config), args.work_dir, options, args.launcher)
     if args.amp:
         engine.use_mixed_precision(cfg)
     if args.auto_scale_lr:
         engine.scale_learning_rate(cfg)
-    engine.adapt_to_machine(cfg, args.cfg_options)
+    engine.adapt_to_machine(cfg, options)
     runner = engine.start(cfg, args.resume)
     try:
         engine.train(runner)

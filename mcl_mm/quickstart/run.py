@@ -1,5 +1,6 @@
 """The quickstart: from a folder of images to a better detector."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -62,7 +63,16 @@ class Quickstart:
         self.stages = Stages(titles)
 
     def run(self) -> Path:
-        """Run all stages; returns the page."""
+        """Run all stages; returns the page. What libraries print goes to ``quickstart.log``."""
+        with (
+            open(self.out / 'quickstart.log', 'a', encoding='utf-8') as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            return self.run_stages()
+
+    def run_stages(self) -> Path:
+        """See :meth:`run`."""
         stage = self.stages.stage
         if not self.images:
             with stage(DRAW) as update:

@@ -1,5 +1,6 @@
 """One progress display for a row of stages, with the time each took."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -23,7 +24,7 @@ class Stages:
     def __init__(self, titles: Sequence[str]) -> None:
         self.titles = list(titles)
         self.minutes = {}
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Callable[[float], None]]:
@@ -44,7 +45,12 @@ class Stages:
         if not self.console.is_terminal:
             self.console.print(name, markup=False)
         with Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+            *columns,
+            console=self.console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self.console.is_terminal,
         ) as progress:
             task = progress.add_task(name.ljust(width), total=1.0)
             yield lambda share: progress.update(task, completed=share)

@@ -1,0 +1,35 @@
+"""``mcl-mm train``: a recipe by name, on a folder of images."""
+
+import re
+
+import pytest
+from mmengine.config import Config
+
+from conftest import SMALL, call_tool, draw_images
+
+
+def test_a_recipe_by_name_on_a_folder_of_images(tmp_path, monkeypatch):
+    images = draw_images(tmp_path / 'my images, two', 6)
+    monkeypatch.chdir(tmp_path)
+    call_tool(monkeypatch, 'train', 'quickstart/pretrain', '--data', images, '--work-dir', 'out',
+              '--cfg-options', *SMALL)  # fmt: skip
+    assert (tmp_path / 'out/iter_2.pth').exists()
+    written = Config.fromfile(next((tmp_path / 'out').glob('*/vis_data/config.py')))
+    assert written.train_dataloader.dataset.data_root == str(images)
+    assert written.train_cfg.max_iters == 2
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['mcl_r50_smal'], 'Did you mean mcl_r50_small'),
+        (['missing.py'], 'no config at missing.py'),
+        (['quickstart/pretrain', '--data', 'missing'], 'no image folder at .*missing'),
+    ],
+)
+def test_a_mistyped_name_is_one_sentence(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        call_tool(monkeypatch, 'train', *arguments)
+    assert len(str(end.value.code).splitlines()) == 1
+    assert re.search(sentence, str(end.value.code))
