@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from conftest import ROOT, call_tool, draw_images
 from mcl_mm.evaluation import benchmark
 from mcl_mm.evaluation.benchmark_report import ROWS
-from mcl_mm.evaluation.timing import PARTS
+from mcl_mm.evaluation.timing import PARTS, Candidate, measure
 
 RECIPES = [ROOT / f'configs/mcl_r50_100e{variant}.py' for variant in ('', '_fast')]
 NETWORK = """
@@ -77,6 +77,32 @@ def test_a_recipe_and_the_reference_take_turns(work):
         assert 'aten::convolution_backward' in (work / f'profile/{name}.txt').read_text()
         trace = json.loads((work / f'profile/{name}.json').read_text())
         assert {'montage', 'EMA'} <= {event.get('name') for event in trace['traceEvents']}
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_forced_precision_reaches_the_step_and_the_bare_backbone(work, dtype):
+    """Also on a CPU without instructions for it."""
+    cfg = Config.fromfile(work / 'mcl_r50_100e_fast.py')
+    names = [path.name for path in (work / 'images').iterdir()]
+    (work / 'listed.txt').write_text('\n'.join(names[:4]))
+    benchmark.prepare(
+        cfg, 4, 64, str(work / 'images'), str(work / 'listed.txt'), {'optim_wrapper.dtype': dtype}
+    )
+    found = {}
+
+    def note(module, _, output):
+        if isinstance(module, torch.nn.Conv2d):
+            found.setdefault(output.dtype, []).append(output.requires_grad)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        with DefaultScope.overwrite_default_scope('mmengine'):
+            values = measure(Candidate('recipe', cfg, 4, 64), steps=1)
+    finally:
+        hook.remove()
+    assert list(found) == [getattr(torch, dtype)]
+    assert {True, False} == set(found[getattr(torch, dtype)])  # online network and target
+    assert all(values[name] > 0 for name in ('step_rate', 'backbone_rate', 'end_to_end_rate'))
 
 
 def test_no_round_only_counts(work, monkeypatch, capsys):

@@ -277,7 +277,7 @@ def test_every_mode_and_generator_is_put_back(tiny_config, build):
     assert np.array_equal(np.random.get_state()[1], state[2])
 
 
-def pretrain(folder, images, hooks, by_epoch):
+def pretrain(folder, images, hooks, by_epoch, dtype):
     cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
     cfg.merge_from_dict(
         {
@@ -294,6 +294,8 @@ def pretrain(folder, images, hooks, by_epoch):
             'log_level': 'ERROR',
         }
     )
+    if dtype == 'bfloat16':
+        cfg.optim_wrapper.update(type='mcl_mm.CPUAmpOptimWrapper', dtype=dtype)
     if by_epoch:
         cfg.train_cfg = dict(by_epoch=True, max_epochs=2)
         cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
@@ -307,9 +309,11 @@ def pretrain(folder, images, hooks, by_epoch):
     return model.state_dict(), rng, [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize('by_epoch', [False, True])
+@pytest.mark.parametrize(
+    ('by_epoch', 'dtype'), [(False, 'float32'), (True, 'float32'), (False, 'bfloat16')]
+)
 def test_training_with_and_without_probes_is_the_same(
-    tmp_path, colour_folders, colour_boxes, by_epoch
+    tmp_path, colour_folders, colour_boxes, by_epoch, dtype
 ):
     """Weights, BN statistics and random numbers, to the bit; both probes logged when due."""
     images = draw_images(tmp_path / 'images', 8)
@@ -322,8 +326,8 @@ def test_training_with_and_without_probes_is_the_same(
     )  # fmt: skip
     for hook in hooks.values():
         hook.update(interval=1 if by_epoch else 2, by_epoch=by_epoch, num_workers=1)
-    plain, plain_rng, _ = pretrain(tmp_path / 'plain', images, {}, by_epoch)
-    probed, probed_rng, scalars = pretrain(tmp_path / 'probed', images, hooks, by_epoch)
+    plain, plain_rng, _ = pretrain(tmp_path / 'plain', images, {}, by_epoch, dtype)
+    probed, probed_rng, scalars = pretrain(tmp_path / 'probed', images, hooks, by_epoch, dtype)
     assert plain.keys() == probed.keys()
     assert all(torch.equal(plain[key], probed[key]) for key in plain)
     assert torch.equal(plain_rng[0], probed_rng[0])
