@@ -50,7 +50,8 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,
-    num_workers=2,
+    num_workers=0,  # small images: their run keeps one core
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/train.json',
@@ -61,7 +62,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=8,
-    num_workers=2,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/val.json',
@@ -74,11 +76,20 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
+epochs = 10
 optim_wrapper = dict(_delete_=True, **_base_.adamw)
-param_scheduler = _base_.warmup_cosine
-train_cfg = dict(max_epochs=_base_.epochs, val_interval=_base_.epochs)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=_base_.epochs, max_keep_ckpts=1)
-)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=epochs,
+        by_epoch=True,
+        begin=0,
+        end=epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=epochs, val_interval=epochs)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=epochs, max_keep_ckpts=1))
 # The rate above is for this batch.
 auto_scale_lr = dict(base_batch_size=4)

@@ -1,7 +1,7 @@
 # The method at a size for two CPU cores: a half-width ResNet-18 and sheets of 64 pixels.
 # mcl-mm quickstart                  (or: mcl-mm train quickstart/pretrain --data DIR)
 # Two CPU cores, minutes: README.md. Views at the size they are pasted at, colours and blur in batches.
-_base_ = ['_base_/mcl_half_r18.py', '_base_/views_64.py', '_base_/adamw_240it.py']
+_base_ = ['_base_/mcl_half_r18.py', '_base_/views_64.py', '_base_/adamw_120it.py']
 
 colours = dict(
     type='PhotometricAugmentation', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1

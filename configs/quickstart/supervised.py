@@ -1,7 +1,7 @@
 # A supervised classifier for comparison with pretrain.py: its backbone, views, optimiser and iterations.
 # python tools/compare_pretrain.py --methods configs/quickstart/{pretrain,supervised}.py ...
 # A CPU, minutes. Images in a folder for each class; num_classes is their number.
-_base_ = ['../peers/_base_/supervised_r50.py', '_base_/views_64.py', '_base_/adamw_240it.py']
+_base_ = ['../peers/_base_/supervised_r50.py', '_base_/views_64.py', '_base_/adamw_120it.py']
 
 model = dict(
     backbone=dict(depth=18, stem_channels=32, base_channels=32),
