@@ -27,6 +27,7 @@ FAMILIES = (
     'losses',
     'pooling',
     'reassembly',
+    'sync_bn',
     'versions',
 )
 

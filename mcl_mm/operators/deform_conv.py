@@ -145,6 +145,26 @@ def deform_conv_backward_parameters(
     columns.set_()
 
 
+def _as_read(tensor: Tensor, output: Tensor) -> Tensor:
+    """A view of offsets or factors in the size of the output.
+
+    mmcv's version 2 does not ask for that size: it reads each image's numbers in their order in
+    memory. The heads of DyHead, whose weights were trained so, give it those of a larger map.
+
+    Args:
+        tensor (Tensor): [B, K, ...] contiguous.
+        output (Tensor): [B, O, H', W'].
+
+    Returns:
+        Tensor: [B, K, H', W'].
+    """
+    batch, channels = tensor.shape[:2]
+    size = output.shape[2:]
+    if tensor.shape[2:] == size:
+        return tensor
+    return tensor.view(batch, -1)[:, : channels * size.numel()].unflatten(1, (channels, *size))
+
+
 @operator
 def modulated_deform_conv_forward(
     input: Tensor,
@@ -173,8 +193,9 @@ def modulated_deform_conv_forward(
         with_bias (bool): Whether to add the bias.
         **sizes (int): See the module.
     """
-    *tensors, bias = widen(input, weight, offset, mask, bias)
-    arguments = _arguments(sizes, *tensors, bias if with_bias else None)
+    input, weight, offset, mask, bias = widen(input, weight, offset, mask, bias)
+    offset, mask = _as_read(offset, output), _as_read(mask, output)
+    arguments = _arguments(sizes, input, weight, offset, mask, bias if with_bias else None)
     output.copy_(torch.ops.torchvision.deform_conv2d(*arguments))
 
 
@@ -198,8 +219,12 @@ def modulated_deform_conv_backward(
     **sizes: int,
 ) -> None:
     """Add to the five gradients; the rest is as in :func:`modulated_deform_conv_forward`."""
-    grad, *tensors = widen(grad_output, input, weight, offset, mask)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *_arguments(sizes, *tensors))
+    grad, input, weight, offset, mask = widen(grad_output, input, weight, offset, mask)
+    offset, mask = _as_read(offset, grad_output), _as_read(mask, grad_output)
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
+        grad, *_arguments(sizes, input, weight, offset, mask)
+    )
+    grad_offset, grad_mask = _as_read(grad_offset, grad_output), _as_read(grad_mask, grad_output)
     totals = [grad_input, grad_weight, grad_offset, grad_mask, grad_bias]
     for total, part in zip(totals[: 4 + with_bias], gradients, strict=False):
         total += part

@@ -168,3 +168,32 @@ def test_modulated_deform_conv(group, deformable_group, with_bias):
         outputs=[7, 8, 9, 10, 11],
         **settings,
     )
+
+
+def test_modulated_deform_conv_with_offsets_of_a_larger_map():
+    names = ('kernel', 'stride', 'pad', 'dilation')
+    settings = {f'{n}_{s}': v for n, v in zip(names, (3, 1, 1, 1), strict=True) for s in 'hw'}
+    settings.update(group=1, deformable_group=1, with_bias=False)
+    features, weight, none = draw(2, 4, 4, 4), draw(4, 4, 3, 3, seed=1), torch.empty(0)
+    offset, mask, grad = draw(2, 18, 8, 8, seed=2), draw(2, 9, 8, 8), draw(2, 4, 4, 4, seed=3)
+    given = (features, weight, none, none, offset, mask)
+    compare(
+        'modulated_deform_conv_forward',
+        deform_conv.modulated_deform_conv_forward,
+        *given,
+        torch.zeros_like(grad),
+        none,
+        outputs=[6],
+        **settings,
+    )
+    totals = [torch.zeros_like(tensor) for tensor in (features, weight, none, offset, mask)]
+    compare(
+        'modulated_deform_conv_backward',
+        deform_conv.modulated_deform_conv_backward,
+        *given,
+        none,
+        *totals,
+        grad,
+        outputs=[7, 8, 10, 11],
+        **settings,
+    )

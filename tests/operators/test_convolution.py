@@ -90,6 +90,31 @@ def test_modulated_deform_conv(geometry, with_bias):
         torch.testing.assert_close(found, expected_gradient)
 
 
+def test_modulated_deform_conv_reads_offsets_of_a_larger_map_in_their_order():
+    """As mmcv does: DyHead's weights were trained with it."""
+    geometry = GEOMETRIES[0]
+    features, weight, offset, mask, bias = tensors(geometry, modulated=True)
+    sizes = {**sizes_of(geometry, VERSION2), 'with_bias': False}
+    rest = [torch.cat([t.flatten(1), draw(2, 7 * t.shape[1])], dim=1) for t in (offset, mask)]
+    larger = [t.view(2, c, 6, 7).detach() for t, c in zip(rest, (12, 6), strict=True)]
+    results = []
+    for shifts in ((offset, mask), larger):
+        output = torch.empty(2, 4, 5, 7).double()
+        given = (features, weight, bias, None, *shifts)
+        operators.modulated_deform_conv_forward(*given, output, None, **sizes)
+        totals = [torch.zeros_like(t) for t in (features, weight, bias, *shifts)]
+        totals = [total.requires_grad_(False) for total in totals]
+        operators.modulated_deform_conv_backward(*given, None, *totals, output, **sizes)
+        results.append((output, totals))
+    (output, totals), (other, others) = results
+    assert torch.equal(output, other)
+    for i in (0, 1, 3, 4):  # 2 is the bias
+        count = totals[i][0].numel()
+        large = others[i].flatten(1)
+        assert torch.equal(totals[i].flatten(1), large[:, :count])
+        assert not large[:, count:].any()
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_once(dtype):
     given = [t.detach().to(dtype) for t in tensors(GEOMETRIES[0], modulated=False)[:3]]
