@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset, DefaultSampler, InfiniteSampler, RepeatDataset
+from mmengine.dataset import DefaultSampler, InfiniteSampler, RepeatDataset
 from torch.utils.data import DataLoader
 
 from conftest import ROOT, draw_images
@@ -85,7 +85,8 @@ def test_a_target_that_nothing_moves(tiny_config, build):
 
 
 def wrapped(*parts):
-    return RepeatDataset(ConcatDataset(parts), times=2)
+    both = dict(type='ConcatDataset', datasets=parts, ignore_keys=['classes'])
+    return RepeatDataset(both, times=2)
 
 
 def test_labels_inside_of_wrappers(tmp_path):
