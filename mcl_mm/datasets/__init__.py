@@ -1,7 +1,7 @@
 """Image sets, how their files are read, views, and the order of samples."""
 
 from .decoding import BadImageError
-from .labelled_images import LabelledImages
+from .labelled_images import LabelledImages, labelled_sets
 from .loading import LoadAnyImage, read_image
 from .native_views import NativeViews
 from .seeded_sampler import SeededIndex, SeededSampler, inner_sets, seed_generators
@@ -17,6 +17,7 @@ __all__ = [
     'SeededSampler',
     'UnlabelledImages',
     'inner_sets',
+    'labelled_sets',
     'read_image',
     'seed_generators',
     'seed_worker',

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.logging import print_log
 
@@ -12,6 +12,7 @@ from mcl_mm.registry import DATASETS
 from .decoding import shown
 from .lists import join, split_label
 from .scan import is_hidden
+from .seeded_sampler import inner_sets
 from .unlabelled_images import UnlabelledImages
 
 
@@ -132,3 +133,8 @@ class LabelledImages(UnlabelledImages):
                 'current',
                 logging.WARNING,
             )
+
+
+def labelled_sets(dataset: Any) -> list[LabelledImages]:
+    """The labelled sets in a data set: itself, or those inside of wrappers."""
+    return [part for part in inner_sets(dataset) if isinstance(part, LabelledImages)]

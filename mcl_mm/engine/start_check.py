@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mcl_mm.datasets import LabelledImages
+from mcl_mm.datasets import LabelledImages, labelled_sets
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.models.montage import Montage
@@ -136,8 +136,7 @@ def check_data(runner: Runner, model: nn.Module) -> None:
                     f'{setting}: leave one of them out'
                 )
         check_batches(loader, model)
-    if isinstance(loader.dataset, LabelledImages):
-        check_labels(runner, loader.dataset, model)
+    check_labels(runner, labelled_sets(loader.dataset), model)
 
 
 def check_batches(loader: DataLoader, model: MontageModel) -> None:
@@ -186,17 +185,25 @@ def check_places(montage: Montage, model: MontageModel) -> None:
             )
 
 
-def check_labels(runner: Runner, dataset: LabelledImages, model: nn.Module) -> None:
+def check_labels(runner: Runner, datasets: list[LabelledImages], model: nn.Module) -> None:
     """Compare the classes of the data, and of what it is validated on, with the model's.
+
+    Args:
+        runner (Runner): May have a validation.
+        datasets (list[LabelledImages]): What it trains on, inside of wrappers or not.
+        model (nn.Module): Its head has ``num_classes``.
 
     Raises:
         ValueError: They differ.
     """
-    check_classes(dataset, model)
-    if runner.val_loop is not None and isinstance(
-        runner.val_loop.dataloader.dataset, LabelledImages
-    ):
-        check_classes(runner.val_loop.dataloader.dataset, model, dataset.classes)
+    for dataset in datasets:
+        check_classes(dataset, model, datasets[0].classes)
+    tested = (
+        labelled_sets(runner.val_loop.dataloader.dataset) if datasets and runner.val_loop else []
+    )
+    for dataset in tested:
+        check_classes(dataset, model, datasets[0].classes)
+    if tested:
         check_top_k(runner.val_loop.evaluator, model.head.num_classes, 'val_evaluator')
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
 from mcl_mm.transfer import check_load, read_checkpoint
 from mcl_mm.transfer.detector.fit import PARTS, carry
 from mcl_mm.transfer.detector.load_report import compare
+from mcl_mm.transfer.detector.settings import build, scope_of
 
 from .charts import plt
 from .run_log import read_scalars
@@ -46,8 +46,7 @@ def starts_with_room(
     Raises:
         OSError, ValueError: The weights do not belong to the detector, or it has room for no start.
     """
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-        model = MODELS.build(cfg.model)
+    model = build(cfg.model, scope_of(cfg))
     state_dict = read_checkpoint(weights)['state_dict']
     check_load(model, carry(state_dict, model, PARTS))
     starts, before = {'random': ()}, 0

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import default_collate
-from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
@@ -19,6 +18,7 @@ from mcl_mm.config import type_name
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
+from mcl_mm.transfer.detector.settings import build
 
 
 @MODELS.register_module()
@@ -51,8 +51,7 @@ def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float
     Raises:
         ValueError: The model learns from no montage, or its montage does not fit.
     """
-    with DefaultScope.overwrite_default_scope('mcl_mm'):
-        model = MODELS.build(model)
+    model = build(model, 'mcl_mm')
     if not isinstance(model, MontageModel):
         raise ValueError(f'the model must be an MCL, got {type(model).__name__}')
     without_values = FakeTensorMode(allow_non_fake_inputs=True)
@@ -84,8 +83,7 @@ def multiply_adds_of_peer(model: dict, samples: list[dict]) -> float:
         model (dict): Config of a method of mmpretrain.
         samples (list[dict]): What the data set gives; enough for batch norm.
     """
-    with DefaultScope.overwrite_default_scope('mcl_mm'):
-        model = MODELS.build(model)
+    model = build(model, 'mcl_mm')
     data = model.data_preprocessor(default_collate(samples), True)
     return count(lambda: model.parse_losses(model(**data, mode='loss'))[0]) / len(samples)
 

@@ -10,9 +10,10 @@ from mmengine.registry import DefaultScope
 from mcl_mm.config import find_config, type_name
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
-from mcl_mm.registry import DATASETS, MODELS
+from mcl_mm.registry import DATASETS
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.detector.fit import PARTS, carry
+from mcl_mm.transfer.detector.settings import build, scope_of
 
 from .cost import multiply_adds, multiply_adds_of_peer, side_settings
 from .peers import PEERS, derive_peer
@@ -136,7 +137,7 @@ def prepare(cfg: Config, name: str, data: str, gpus: int = 1) -> Method:
         if len(images) < step:
             raise ValueError(f'{data} has {len(images)} images, a step of {name} takes {step}')
         if isinstance(images, LabelledImages):
-            check_classes(images, MODELS.build(cfg.model))
+            check_classes(images, build(cfg.model, 'mcl_mm'))
         if type_name(cfg.model) in ('MCL', 'SupervisedMCL'):
             cost = multiply_adds(cfg.model, cfg.train_dataloader.batch_size, transform[key])[0]
         else:
@@ -161,11 +162,9 @@ def check(methods: list[Method], detector: Config) -> None:
             f'methods must see equally many images, but they see: {seen}. Give their configs the '
             'same batch size and iterations (or epochs)'
         )
-    with DefaultScope.overwrite_default_scope(detector.get('default_scope', 'mmdet')):
-        model = MODELS.build(detector.model)
+    model = build(detector.model, scope_of(detector))
     for method in methods:
-        with DefaultScope.overwrite_default_scope('mcl_mm'):
-            weights = to_mmdet(MODELS.build(method.cfg.model).state_dict())
+        weights = to_mmdet(build(method.cfg.model, 'mcl_mm').state_dict())
         try:
             check_load(model, carry(weights, model, PARTS))
         except ValueError as error:

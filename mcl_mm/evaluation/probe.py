@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mcl_mm.engine.value_range_hook import ranges_of
 from mcl_mm.random_state import same_random_state
 
 
@@ -26,10 +27,15 @@ class ProbeImages(Dataset):
     Args:
         items (list[dict]): Per image ``img_path`` and whatever the probe knows of it.
         pipeline (list): Transforms.
+
+    Attributes:
+        value_range (tuple[float, float], optional): What becomes black and white of images with more
+            than 8 bits. None to begin with.
     """
 
     def __init__(self, items: list[dict], pipeline: list) -> None:
         self.items, self.pipeline = items, Compose(pipeline)
+        self.value_range = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -37,7 +43,7 @@ class ProbeImages(Dataset):
     def __getitem__(self, index: int) -> Optional[dict]:
         """One item with its index and image, uint8 ``(3, H, W)``; None if it cannot be read."""
         try:
-            results = self.pipeline(dict(self.items[index]))
+            results = self.pipeline(dict(self.items[index], value_range=self.value_range))
         except OSError as error:
             print_log(f'{error}; the probe goes on without it', 'current', logging.WARNING)
             return None
@@ -84,7 +90,10 @@ class Probe(Hook):
         raise NotImplementedError
 
     def before_train(self, runner: Runner) -> None:
-        """The value to compare with: of the initial weights."""
+        """Read images with the one value range of the training set, and measure the initial weights."""
+        ranges = ranges_of(runner.train_dataloader.dataset)
+        if len(ranges) == 1:
+            self.data.value_range = tuple(ranges[0])
         if runner.iter == 0:
             self.run(runner, step=0)
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mcl_mm.datasets import LabelledImages
+from mcl_mm.datasets import labelled_sets
 from mcl_mm.engine import check_classes
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.engine.start_check import check_top_k
@@ -43,11 +43,11 @@ def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runn
         check_whole(runner.model, checkpoint['state_dict'])
     except ValueError as error:
         raise ValueError(f'{path} has not been trained with {cfg.filename}: {error}') from error
-    dataset = runner.test_loop.dataloader.dataset
-    if isinstance(dataset, LabelledImages):
-        model = unwrap(runner.model)
-        learnt = checkpoint['meta'].get('dataset_meta') or {}
+    model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
+    tested = labelled_sets(runner.test_loop.dataloader.dataset)
+    for dataset in tested:
         check_classes(dataset, model, learnt.get('classes'))
+    if tested:
         check_top_k(runner.test_loop.evaluator, model.head.num_classes, 'test_evaluator')
     if isinstance(runner.visualizer, PNGVisualizer):
         name_pictures(runner)

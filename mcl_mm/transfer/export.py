@@ -142,16 +142,20 @@ def describe(meta: dict, path: str) -> dict:
 
     Returns:
         dict: ``mcl_mm_version``, ``source`` (str, file name), ``epoch`` and ``iteration`` (int), ``input``
-        (dict of ``channel_order``, ``mean``, ``std``), ``backbone`` (dict, its config) and ``config`` (str,
-        the run's); None for what the checkpoint does not say.
+        (dict of ``channel_order``, ``mean``, ``std`` and, if the run kept them, ``value_ranges``),
+        ``backbone`` (dict, its config) and ``config`` (str, the run's); None for what the checkpoint does
+        not say.
     """
     config = meta.get('cfg') or ''
+    images = meta.get('input') or read_input(config)
+    if isinstance(images, dict) and 'value_ranges' in meta:
+        images = dict(images, value_ranges=meta['value_ranges'])
     return dict(
         mcl_mm_version=mcl_mm.__version__,
         source=os.path.basename(path),
         epoch=meta.get('epoch'),
         iteration=meta.get('iter'),
-        input=meta.get('input') or read_input(config),
+        input=images,
         backbone=meta.get('backbone') or read_model_part(config, 'backbone'),
         config=config or None,
     )
@@ -190,4 +194,6 @@ def input_text(given: Union[dict, str, None]) -> str:
     """How images have to be prepared, in words; an older export has the words already."""
     if not isinstance(given, dict):
         return given or 'unknown, the checkpoint does not say'
-    return f'{given["channel_order"]}, mean {given["mean"]}, std {given["std"]}'
+    text = f'{given["channel_order"]}, mean {given["mean"]}, std {given["std"]}'
+    ranges = ' or '.join(f'{low:g} to {high:g}' for low, high in given.get('value_ranges') or ())
+    return f'{text}, values of more than 8 bits from {ranges}' if ranges else text

@@ -155,6 +155,21 @@ def test_every_tensor_is_accounted_for(folder, model, capsys, tmp_path, name):
     assert 'input: RGB, mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]' in printed
 
 
+@pytest.mark.parametrize(
+    ('ranges', 'says'), [([[0.0, 4095.0]], ', values of more than 8 bits from 0 to 4095'), ([], '')]
+)
+def test_the_value_range_of_a_run_comes_along(folder, capsys, tmp_path, ranges, says):
+    checkpoint = torch.load(folder / 'iter_7.pth')
+    checkpoint['meta']['value_ranges'] = ranges
+    torch.save(checkpoint, tmp_path / 'iter_7.pth')
+    succeed('export', tmp_path / 'iter_7.pth', tmp_path / 'a.pth')
+    assert f'std [58.395, 57.12, 57.375]{says}\n' in capsys.readouterr().out
+    succeed('export', tmp_path / 'a.pth', tmp_path / 'a.safetensors', '--to', 'safetensors')
+    for name in ('a.pth', 'a.safetensors'):
+        meta = read_checkpoint(tmp_path / name)['meta']
+        assert meta['input'] == dict(META['input'], value_ranges=ranges)
+
+
 def test_checkpoint_without_a_config(folder, model, capsys, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'bare.pth')
     succeed('export', tmp_path / 'bare.pth', tmp_path / 'a.pth')

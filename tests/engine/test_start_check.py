@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler, RepeatDataset
 from torch.utils.data import DataLoader
 
-from conftest import ROOT
+from conftest import ROOT, draw_images
+from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import TargetUpdateHook
-from mcl_mm.engine.start_check import check_batches, check_sides, check_target
+from mcl_mm.engine.start_check import check_batches, check_data, check_sides, check_target
 
 
 def loader_of(images, batch_size, sampler=DefaultSampler, **kwargs):
@@ -81,3 +82,36 @@ def test_a_target_that_nothing_moves(tiny_config, build):
     with pytest.raises(ValueError, match='has no target'):
         check_target(SimpleNamespace(hooks=[TargetUpdateHook()]), model.backbone)
     check_target(SimpleNamespace(hooks=[]), model.backbone)
+
+
+def wrapped(*parts):
+    both = dict(type='ConcatDataset', datasets=parts, ignore_keys=['classes'])
+    return RepeatDataset(both, times=2)
+
+
+def test_labels_inside_of_wrappers(tmp_path):
+    """Of the training and of the validation: as many classes as the model's, and the same ones."""
+
+    def folder(name, *classes):
+        for label in classes:
+            draw_images(tmp_path / name / label, 1)
+        return LabelledImages(data_root=str(tmp_path / name), pipeline=[])
+
+    def check(train, val=None, num_classes=2):
+        model = torch.nn.Module()
+        model.head = SimpleNamespace(num_classes=num_classes)
+        loops = [
+            data
+            and SimpleNamespace(dataloader=DataLoader(data), evaluator=SimpleNamespace(metrics=[]))
+            for data in (train, val)
+        ]
+        check_data(SimpleNamespace(train_loop=loops[0], val_loop=loops[1], world_size=1), model)
+
+    cats, dogs, three = folder('1', 'cat', 'cow'), folder('2', 'cat', 'dog'), folder('3', *'abc')
+    check(wrapped(cats), wrapped(cats))
+    with pytest.raises(ValueError, match=r'3 has 3 classes, the model 2: set .*num_classes=3'):
+        check(wrapped(cats, three))
+    with pytest.raises(ValueError, match='2 has other folders than .*: cow, dog'):
+        check(wrapped(cats, dogs))
+    with pytest.raises(ValueError, match='2 has other folders than .*: cow, dog'):
+        check(cats, wrapped(dogs))

@@ -207,7 +207,8 @@ def work(tmp_path_factory):
     (folder / 'detector.py').write_text(
         f"_base_ = {base!r}\nclasses = ('aeroplane', 'bicycle', 'bird')\n"
         'model = dict(backbone=dict(stem_channels=8, base_channels=8), '
-        'neck=dict(in_channels=[8, 16, 32, 64], out_channels=8), '
+        'neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, '
+        "norm_cfg=dict(type='MMSyncBN')), "  # which one process cannot build
         'bbox_head=dict(in_channels=8, feat_channels=8))\n'
         f'train_dataloader = {loader.format("ImageSets/Main/trainval.txt")}\n'
         f'val_dataloader = {loader.format("ImageSets/Main/test.txt")}\n'

@@ -81,6 +81,7 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
         'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1',
         'default_hooks.logger.interval=1',
+        'model.neck.norm_cfg.type=MMSyncBN',  # which one process cannot build
     ]
     arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--work-dir',
                  tmp_path / 'out', '--cfg-options', *options]  # fmt: skip

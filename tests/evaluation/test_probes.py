@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 from torchvision.ops import roi_align
 
 from conftest import ROOT, draw_images
+from mcl_mm.datasets import UnlabelledImages
 from mcl_mm.evaluation import DenseProbe, KNNProbe, fit_linear, vote
 from mcl_mm.evaluation.dense_probe import add_background
 from mcl_mm.evaluation.probe import normalise, undisturbed
@@ -336,6 +339,38 @@ def test_training_with_and_without_probes_is_the_same(
     for name in ('knn', 'dense'):
         steps = [s['step'] for s in scalars if f'{name}_acc' in s]
         assert steps == ([0, 2, 4] if by_epoch else [0, 2, 3])
+
+
+def save_deep(folder, index, values):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint16)).save(folder / f'{index}.png')
+
+
+@pytest.mark.parametrize('kind', ['knn', 'dense'])
+def test_probes_read_deep_images_with_the_range_of_the_training_set(
+    tmp_path, colour_boxes, tiny_config, build, kind
+):
+    """What is black and white in training is so in the probe, though its own images are darker."""
+    low, high = 1000, 3000
+    values = np.arange(900, 3100, 20)[None].repeat(128, 0)
+    for folder, count in (('classes/a', 2), ('classes/b', 2), ('coco/images', 10)):
+        for index in range(count):
+            save_deep(tmp_path / folder, index, values)
+    if kind == 'knn':
+        probe = KNNProbe(str(tmp_path / 'classes'), side=64, k=1, num_workers=0)
+    else:
+        probe = dense_probe(colour_boxes)
+    save_deep(tmp_path / 'train', 0, values)
+    data = UnlabelledImages(data_root=str(tmp_path / 'train'), pipeline=[], value_range=[low, high])
+    runner = FakeRunner(build(tiny_config))
+    runner.train_dataloader = SimpleNamespace(
+        dataset=RepeatDataset(data, times=2)  # inside of a wrapper
+    )
+    runner.iter = 7  # it goes on: the range is needed later
+    probe.before_train(runner)
+    loaded = probe.data.pipeline.transforms[0](dict(probe.data[0], img_path=data[0]['img_path']))
+    expected = ((values - low).clip(0, high - low) * 255 / (high - low)).round()
+    np.testing.assert_allclose(loaded['img'][..., 0], expected, atol=1)
 
 
 def one_rank(rank, port, folder, config, queue):

@@ -187,6 +187,29 @@ def test_a_resnet_v1d_export_wants_a_resnet_v1d(export):
     assert trap.fix == 'model = dict(backbone=dict(deep_stem=True, avg_down=True))'
 
 
+def test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining(export):
+    """In every pipeline, as the line says it; a range of another set is none."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    trained = dict(META, input=dict(META['input'], value_ranges=[[100.0, 4000.0]]))
+    deep = dict(export, meta=trained)
+    (trap,) = examine(cfg, deep).traps
+    assert trap.id == 'other-value-range'
+    assert 'train_dataloader, val_dataloader, test_dataloader of the detector do not' in trap.text
+    line = re.search(r'dict\(.*\)$', trap.fix)[0]
+    assert line == "dict(type='mcl_mm.LoadAnyImage', value_range=[100.0, 4000.0])"
+    for name in ('train', 'val'):
+        cfg[f'{name}_dataloader'].dataset.pipeline[0] = eval(line)
+    cfg.test_dataloader.dataset.pipeline[0] = dict(eval(line), value_range=[0, 255])
+    assert 'that test_dataloader of the detector does not' in examine(cfg, deep).traps[0].text
+    cfg.test_dataloader.dataset.pipeline[0] = eval(line)
+    assert examine(cfg, deep).traps == []
+
+
+def test_8_bits_need_no_range(export):
+    meta = dict(META, input=dict(META['input'], value_ranges=[]))
+    assert examine(deeper(tiny_detector(FASTER_RCNN)), dict(export, meta=meta)).traps == []
+
+
 def test_basic_blocks_know_no_style():
     cfg = deeper(tiny_detector(FASTER_RCNN), 18)
     cfg.model.neck.in_channels = [8, 16, 32, 64]

@@ -2,8 +2,12 @@
 
 from typing import Optional
 
+from mcl_mm.config import find_parts
+from mcl_mm.datasets.depth import read_value_range
+
 from .case import Case, Finding, curable
 
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 TOLERANCE = 0.01  # of a mean or deviation: published ones are rounded
 
 
@@ -51,4 +55,34 @@ def same(trained: object, given: object) -> bool:
     )
 
 
-RULES = (other_input,)
+def other_value_range(case: Case) -> Optional[Finding]:
+    """Values of more than 8 bits that become black and white elsewhere than in pre-training."""
+    trained = case.meta.get('input')
+    trained = trained.get('value_ranges') if isinstance(trained, dict) else None
+    loaders = [key for key in LOADERS if case.cfg.get(key)]
+    if not trained or not case.loads('backbone.'):
+        return None
+    wanted = {tuple(map(float, pair)) for pair in trained}
+    differ = [key for key in loaders if not ranges_in(case.cfg[key]) & wanted]
+    if not differ:
+        return None
+    lines = [f"dict(type='mcl_mm.LoadAnyImage', value_range={list(pair)})" for pair in trained]
+    text = (
+        f'the weights were trained on values of more than 8 bits, with a range that {", ".join(differ)} '
+        f'of the detector {"do" if len(differ) > 1 else "does"} not use'
+    )
+    fix = f'in the pipelines, instead of LoadImageFromFile: {" or ".join(lines)}'
+    return Finding('other-value-range', text, fix)
+
+
+def ranges_in(loader: dict) -> set[tuple[float, float]]:
+    """The value ranges by which a data loader's pipeline reads images.
+
+    Raises:
+        OSError, ValueError: A file of one cannot be read.
+    """
+    ranges = [part.get('value_range') for part in find_parts(loader, 'LoadAnyImage')]
+    return {read_value_range(found) for found in ranges if found is not None}
+
+
+RULES = (other_input, other_value_range)
