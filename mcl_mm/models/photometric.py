@@ -1,10 +1,9 @@
 """Colours and blur of whole batches on the device, with parameters of their own for every image."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcl_mm.registry import MODELS
@@ -84,25 +83,33 @@ class PhotometricAugmentation(nn.Module):
         Returns:
             Tensor: ``(B, 3, V, V)``, float32 in [0, 255].
         """
-        count = len(views)
+        steps = self.plan(len(views), scale)
+        with torch.autocast(views.device.type, enabled=False):
+            x = views.to(torch.float32, copy=True)
+            for step in steps:
+                x = update(x, step)
+            return x
+
+    def plan(self, count: int, scale: float = 1.0) -> list['Step']:
+        """Draw what happens to each image of a batch of ``count``, on the CPU; ``scale`` as above."""
         sigma = scale * torch.empty(count).uniform_(*self.blur_sigma)
         gray, blurred, solarized = (
             torch.rand(count) < p for p in (self.gray_prob, self.blur_prob, self.solarize_prob)
         )
-        with torch.autocast(views.device.type, enabled=False):
-            x = views.to(torch.float32, copy=True)
-            x = self.jitter(x)
-            x = update(x, gray, lambda part: luma(part).repeat(1, 3, 1, 1))
-            x = update(x, blurred, lambda part: gaussian_blur(part, sigma[blurred]))
-            return update(x, solarized, lambda part: solarize(part, self.solarize_threshold))
+        steps = list(self.plan_jitter(count))
+        steps.append(Step(grayscale, gray.nonzero().flatten()))
+        sigma = sigma[blurred]
+        reach = math.ceil(4 * max(sigma.tolist(), default=0))
+        steps.append(Step(gaussian_blur, blurred.nonzero().flatten(), sigma, reach))
+        steps.append(Step(solarize, solarized.nonzero().flatten(), self.solarize_threshold))
+        return steps
 
-    def jitter(self, x: Tensor) -> Tensor:
-        """Change brightness, contrast, saturation and hue of each image, in an order of its own.
+    def plan_jitter(self, count: int) -> Iterator['Step']:
+        """Brightness, contrast, saturation and hue of each image, in an order of its own.
 
         The first three all mix the image with another one (black, its mean luma, its luma), so a
         single pass makes a different one of them in each image.
         """
-        count = len(x)
         jittered = torch.rand(count) < self.jitter_prob
         kinds = torch.rand(count, 3).argsort(dim=1)  # 0 brightness, 1 contrast, 2 saturation
         strengths = torch.tensor(self.strengths)[kinds] * jittered[:, None]
@@ -110,19 +117,33 @@ class PhotometricAugmentation(nn.Module):
         shift = torch.empty(count).uniform_(-self.hue, self.hue)
         hue_turn = torch.randint(0, 4, (count,))  # after how many of the three
         for turn in range(4):
-            now = jittered & (hue_turn == turn)
-            x = update(x, now, lambda part, now=now: shift_hue(part, shift[now]))
+            now = (jittered & (hue_turn == turn)).nonzero().flatten()
+            yield Step(shift_hue, now, shift[now])
             if turn < 3:
-                x = mix(x, kinds[:, turn], factors[:, turn])
+                yield Step(mix, torch.arange(count), kinds[:, turn], factors[:, turn])
+
+
+class Step:
+    """A change of some images of a batch; nothing of it has to be read from tensors.
+
+    Args:
+        change (Callable): What makes other images of images, ``(N, 3, V, V)``, and the arguments.
+        index (Tensor): Which images of the batch, ``(N,)``, int64 on the CPU, ascending.
+        *arguments: Tensors of these images, on the CPU, and numbers.
+    """
+
+    def __init__(self, change: Callable[..., Tensor], index: Tensor, *arguments) -> None:
+        self.change, self.index, self.arguments = change, index, arguments
+
+
+def update(x: Tensor, step: Step) -> Tensor:
+    """Change some images of a batch, in place unless it is all of them."""
+    if len(step.index) == len(x):
+        return step.change(x, *step.arguments)
+    if len(step.index) == 0:
         return x
-
-
-def update(x: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change some images of a batch in place: ``chosen``, bool on the CPU, ``(B,)``."""
-    if chosen.all():
-        return change(x)
-    index = to_device(chosen.nonzero().flatten(), x)
-    return x.index_copy_(0, index, change(x[index])) if len(index) else x
+    index = to_device(step.index, x)
+    return x.index_copy_(0, index, step.change(x[index], *step.arguments))
 
 
 def to_device(parameters: Tensor, x: Tensor) -> Tensor:
@@ -136,6 +157,11 @@ def luma(x: Tensor) -> Tensor:
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 
 
+def grayscale(x: Tensor) -> Tensor:
+    """Gray images, with three channels and memory of their own."""
+    return luma(x).repeat(1, 3, 1, 1)
+
+
 def mix(x: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
     """Brightness (0), contrast (1) or saturation (2): ``f x + (1 - f) other``, clipped.
 
@@ -144,7 +170,7 @@ def mix(x: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
         kinds (Tensor): Which of them, ``(B,)``, int64 on the CPU.
         factors (Tensor): ``f``, ``(B,)``, on the CPU.
     """
-    weights = F.one_hot(kinds, 3).to(x.dtype)
+    weights = (kinds[:, None] == torch.arange(3)).to(x.dtype)  # one_hot would read the kinds
     weights = to_device(torch.cat([weights, factors[:, None]], dim=1), x)[..., None, None, None]
     _, of_mean, of_luma, factor = weights.unbind(1)
     gray = luma(x)
@@ -175,7 +201,7 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     return torch.stack(turned, dim=1)
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(x: Tensor, sigma: Tensor, reach: int) -> Tensor:
     """Blur square images, ``(B, 3, V, V)``, each by its own Gaussian; edges are replicated.
 
     As two products with ``(V, V)`` matrices, which costs a GPU less than a convolution with another
@@ -184,8 +210,9 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     Args:
         x (Tensor): Images.
         sigma (Tensor): Standard deviations in pixels, ``(B,)``, on the CPU.
+        reach (int): Pixels from the middle of a Gaussian to where it is cut off.
     """
-    side, reach = x.shape[-1], math.ceil(4 * sigma.max().item())
+    side = x.shape[-1]
     place = torch.arange(-reach, side + reach, device=x.device)
     distance = place - place[reach:-reach, None]  # (V, reach + V + reach)
     exponent = -0.5 / to_device(sigma, x)[:, None, None] ** 2

@@ -63,7 +63,7 @@ def test_hue_is_torchvisions_with_a_shift_for_each_image(images):
 
 def test_blur_is_a_gaussian_of_its_own_for_each_image_with_replicated_edges(images):
     x, sigmas = images.float(), torch.tensor([0.1, 0.3, 0.7, 1.0, 1.6, 2.0])
-    ours = photometric.gaussian_blur(x, sigmas)
+    ours = photometric.gaussian_blur(x, sigmas, 8)
     padded = F.pad(x, (12,) * 4, mode='replicate')
     for image, sigma, result in zip(padded, sigmas.tolist(), ours):
         expected = V.gaussian_blur(image, [21, 21], [sigma, sigma])[:, 12:-12, 12:-12]
@@ -103,65 +103,45 @@ def test_pillow_differs_by_its_rounding_only(images):
     pixels = smooth[0].flip(0).permute(1, 2, 0).byte().numpy()
     for sigma in (0.5, 1.0, 2.0):
         blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma))
-        ours = photometric.gaussian_blur(smooth, torch.tensor([sigma]))
+        ours = photometric.gaussian_blur(smooth, torch.tensor([sigma]), 8)
         assert distance(ours, blurred).mean() < 1
 
 
-def test_jitter_is_the_librarys_in_an_order_of_its_own_for_each_image(images, monkeypatch):
+def test_jitter_is_the_librarys_in_an_order_of_its_own_for_each_image(images):
     """Follow every image through the jitter, and repeat with torchvision what happened to it."""
     batch = images.repeat(20, 1, 1, 1)
-    steps = [[] for _ in batch]
-    mix, shift_hue, update = photometric.mix, photometric.shift_hue, photometric.update
-    chosen = []
-
-    def spy_update(x, now, change):
-        chosen[:] = [now.nonzero().flatten().tolist()]
-        return update(x, now, change)
-
-    def spy_hue(x, shift):
-        for index, s in zip(chosen[0], shift.tolist()):
-            steps[index].append((3, s))
-        return shift_hue(x, shift)
-
-    def spy_mix(x, kinds, factors):
-        for index, (kind, factor) in enumerate(zip(kinds.tolist(), factors.tolist())):
-            steps[index].append((kind, factor))
-        return mix(x, kinds, factors)
-
-    monkeypatch.setattr(photometric, 'update', spy_update)
-    monkeypatch.setattr(photometric, 'shift_hue', spy_hue)
-    monkeypatch.setattr(photometric, 'mix', spy_mix)
+    done = [[] for _ in batch]
     torch.manual_seed(0)
-    ours = PhotometricAugmentation().jitter(batch.float())
+    ours = batch.float()
+    for step in PhotometricAugmentation().plan_jitter(len(batch)):
+        kinds = [3] * len(step.index) if len(step.arguments) == 1 else step.arguments[0].tolist()
+        for index, kind, amount in zip(step.index.tolist(), kinds, step.arguments[-1].tolist()):
+            done[index].append((kind, amount))
+        ours = photometric.update(ours, step)
     untouched = 0
-    for image, done, result in zip(batch.float(), steps, ours):
-        untouched += len(done) == 3
+    for image, changes, result in zip(batch.float(), done, ours):
+        untouched += len(changes) == 3
         expected = image
-        for kind, amount in done:
+        for kind, amount in changes:
             expected = library((*ADJUST, V.adjust_hue)[kind], expected, amount)
         torch.testing.assert_close(result, expected, atol=2e-2, rtol=0)
-        if len(done) == 3:  # without hue: not jittered at all
+        if len(changes) == 3:  # without hue: not jittered at all
             assert torch.equal(result, image)
     assert 8 < untouched < 42  # 24 of 120 expected
 
 
-def test_orders_and_amounts_are_drawn_as_torchvision_draws_them(monkeypatch):
+def test_orders_and_amounts_are_drawn_as_torchvision_draws_them():
     count = 6000
     kinds, factors, hues = [], [], []
     turns = torch.full((count,), -1)
-
-    def spy_update(x, now, change):
-        turns[now] = len(kinds)
-        change(x[now])
-        return x
-
-    monkeypatch.setattr(photometric, 'update', spy_update)
-    monkeypatch.setattr(photometric, 'shift_hue', lambda x, s: hues.append(s))
-    monkeypatch.setattr(
-        photometric, 'mix', lambda x, k, f: (kinds.append(k), factors.append(f), x)[2]
-    )
     torch.manual_seed(0)
-    PhotometricAugmentation(jitter_prob=1).jitter(torch.zeros(count, 3, 1, 1))
+    for step in PhotometricAugmentation(jitter_prob=1).plan_jitter(count):
+        if step.change is photometric.shift_hue:
+            turns[step.index] = len(kinds)
+            hues.append(step.arguments[0])
+        else:
+            kinds.append(step.arguments[0])
+            factors.append(step.arguments[1])
     kinds, factors, hues = torch.stack(kinds, 1), torch.stack(factors, 1), torch.cat(hues)
     orders = Counter((turn, *kind) for turn, kind in zip(turns.tolist(), kinds.tolist()))
     assert len(orders) == 24
@@ -174,6 +154,33 @@ def test_orders_and_amounts_are_drawn_as_torchvision_draws_them(monkeypatch):
     torch.testing.assert_close(
         hues.quantile(quantiles), 0.1 * (2 * quantiles - 1), atol=0.01, rtol=0
     )
+
+
+DRAWN = [
+    ('shift_hue', [1, 5], [0.023170, -0.036647]),
+    ('mix', [*range(6)], [2, 2, 0, 2, 1, 0], [0.911301, 1.198827, 1, 0.844939, 1.180989, 1.120843]),
+    ('shift_hue', [3], [0.096019]),
+    ('mix', [*range(6)], [0, 1, 2, 1, 2, 2], [0.985567, 1.158753, 1, 0.722766, 1.080432, 1.109794]),
+    ('shift_hue', [0], [0.003818]),
+    ('mix', [*range(6)], [1, 0, 1, 0, 0, 1], [1.255824, 1.054037, 1, 0.793367, 0.763059, 0.949513]),
+    ('shift_hue', [4], [-0.077062]),
+    ('grayscale', []),
+    ('gaussian_blur', [0, 1, 2], [0.521444, 0.779811, 0.134054], 4),
+    ('solarize', [0], 128),
+]
+
+
+def test_what_a_seed_draws_stays():
+    """A run that is resumed after an update of this package goes on with the same images."""
+    torch.manual_seed(0)
+    steps = PhotometricAugmentation(blur_prob=0.5, solarize_prob=0.2).plan(6, scale=0.5)
+    assert len(steps) == len(DRAWN)
+    for step, (name, index, *arguments) in zip(steps, DRAWN):
+        assert (step.change.__name__, step.index.tolist()) == (name, index)
+        assert len(step.arguments) == len(arguments)
+        for ours, expected in zip(step.arguments, arguments):
+            ours = ours.tolist() if torch.is_tensor(ours) else ours
+            assert ours == pytest.approx(expected, abs=1e-6)
 
 
 def test_probabilities():
@@ -253,13 +260,15 @@ def test_input_stays_and_output_is_float_in_range(images, dtype):
     assert 0 <= out.min() < out.max() <= 255.001
 
 
-def test_sigma_follows_the_side_of_the_view(images, monkeypatch):
+def test_sigma_follows_the_side_of_the_view():
     seen = []
-    monkeypatch.setattr(photometric, 'gaussian_blur', lambda x, sigma: seen.append(sigma) or x)
-    transform = PhotometricAugmentation()
     for scale in (1, 1 / 8):
         torch.manual_seed(0)
-        transform(images.repeat(200, 1, 1, 1), scale=scale)
+        *_, blur, _ = PhotometricAugmentation().plan(1200, scale=scale)
+        assert blur.change is photometric.gaussian_blur
+        sigma, reach = blur.arguments
+        assert 4 * sigma.max() <= reach < 4 * sigma.max() + 1
+        seen.append(sigma)
     full, eighth = seen
     torch.testing.assert_close(eighth, full / 8)
     quantiles = torch.linspace(0, 1, 11)
@@ -274,8 +283,8 @@ def test_scaled_blur_of_a_small_view_is_the_blur_of_the_large_one_shrunk():
     )
     shrink = dict(size=64, mode='bilinear', antialias=True)
     small = F.interpolate(large, **shrink)
-    expected = F.interpolate(photometric.gaussian_blur(large, torch.tensor([2.0])), **shrink)
-    scaled = photometric.gaussian_blur(small, torch.tensor([1.0]))
+    expected = F.interpolate(photometric.gaussian_blur(large, torch.tensor([2.0]), 8), **shrink)
+    scaled = photometric.gaussian_blur(small, torch.tensor([1.0]), 4)
     error, effect = (scaled - expected).abs().mean(), (small - expected).abs().mean()
     assert error < 0.05 * effect
 
