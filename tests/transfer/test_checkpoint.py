@@ -46,7 +46,9 @@ def test_logged_scalars_and_arrays_of_a_run_are_read(tmp_path):
 
 @pytest.mark.parametrize('core', [b'numpy.core.', b'numpy._core.'])
 def test_arrays_of_either_numpy_are_read(tmp_path, core):
-    state = dict(state_dict={}, meta=dict(array=np.arange(3), scalar=np.float64(0.5)))
+    state = dict(
+        state_dict=dict(a=torch.ones(1)), meta=dict(array=np.arange(3), scalar=np.float64(0.5))
+    )
     torch.save(state, tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
     content = (tmp_path / 'a.pth').read_bytes()
     assert b'multiarray' in content

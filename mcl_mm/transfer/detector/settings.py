@@ -68,12 +68,15 @@ def build(config: dict, scope: str) -> nn.Module:
         scope (str): The registry scope in which types are looked up.
 
     Raises:
-        ValueError: It cannot be built; says what and why.
+        ValueError: It is not registered, or cannot be built; says what and why.
     """
     config = copy.deepcopy(dict(config))
     for _, norm in dicts_in(config):
         if type_name(norm) == 'MMSyncBN':
             norm['type'] = 'SyncBN'
+    for part in (config, config.get('backbone'), config.get('neck')):
+        if isinstance(part, dict) and part.get('type'):
+            class_of(part, scope)
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return MODELS.build(ConfigDict(config))

@@ -210,7 +210,8 @@ def test_written_configs_fit_a_screen(pair, aim):
     for name in DETECTORS:
         config = getattr(pair(name), aim)
         text = config.text(['Words.', *config.reasons()])
-        assert max(map(len, text.splitlines())) <= 100
+        breakable = [line for line in text.splitlines() if len(line.split()) > 2]  # no long URL
+        assert max(map(len, breakable)) <= 100
         assert FormatCode(text, style_config=STYLE) == (text, False)
 
 
@@ -564,7 +565,7 @@ def test_weight_standardisation_stays_in_the_backbone(tmp_path):
         ("model = dict(type='RetinaNet', backbone=dict(type='Unheard'))\n",
          'no Unheard is registered: list its module under custom_imports'),
         ("_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
-         'model = dict(backbone=dict(depth=77))\n', 'mmdet.ResNet cannot be built: .*77'),
+         'model = dict(backbone=dict(depth=77))\n', 'cannot be built: .*invalid depth 77'),
     ],
 )  # fmt: skip
 def test_bad_configs_are_refused(tmp_path, text, message):
