@@ -8,7 +8,8 @@ import torch
 from mmengine.config import Config
 
 from command_line import call, run, succeed
-from conftest import draw_images
+from conftest import ROOT, draw_images
+from mcl_mm.transfer.detector import write_configs
 
 # A user's own small data set.
 SCENES = """
@@ -242,6 +243,37 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
     assert mine.read_text().endswith('max_epochs=3)\n')
 
 
+def test_the_number_of_images_chooses_recipe_and_batch(work, tmp_path, monkeypatch):
+    """Eight images: the recipe for small sets, with the largest power of two that they fill."""
+    images = work / 'images'
+    succeed('adapt', RETINANET, '--images', images, '--out-dir', tmp_path)
+    small = Config.fromfile(tmp_path / 'retinanet_r50_fpn_1x_coco_pretrain.py')
+    assert small.train_cfg == Config.fromfile(ROOT / 'configs/mcl_r50_small.py').train_cfg
+    assert small.train_dataloader.dataset.data_root == str(images)
+    assert small.train_dataloader.batch_size == 8
+    monkeypatch.setattr(write_configs, 'SMALL_SET', 7)
+    large = write_configs.choose_recipe(None, str(images))
+    assert (large.path.stem, large.count) == ('mcl_r50_100e', 8)
+
+
+@pytest.mark.parametrize('recipe', ['mcl_r50_coco', 'configs/quickstart/pretrain.py', 'own'])
+def test_a_recipe_by_name_or_path(tmp_path, recipe):
+    """What the user names counts, whatever the images."""
+    path = ROOT / 'configs/mcl_r50_coco.py'
+    if recipe == 'own':
+        recipe = tmp_path / 'own.py'
+        recipe.write_text(f'_base_ = {str(path)!r}\ntrain_cfg = dict(max_epochs=3)\n')
+    elif '/' in recipe:
+        path = ROOT / recipe
+    succeed('adapt', RETINANET, '--recipe', recipe, '--out-dir', tmp_path)
+    found = Config.fromfile(tmp_path / 'retinanet_r50_fpn_1x_coco_pretrain.py')
+    expected = Config.fromfile(path).train_cfg
+    if recipe == tmp_path / 'own.py':
+        expected = dict(expected, max_epochs=3)
+    assert found.train_cfg == expected
+    assert found.model.backbone.depth == 50
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -250,6 +282,10 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
         ([RETINANET, '--weights', '/nowhere.pth', '--out-dir', '{tmp}'],
          'FileNotFoundError: no checkpoint at /nowhere.pth'),
         ([RETINANET, '--weights', '{tmp}/notes.pth', '--out-dir', '{tmp}'], 'ValueError: .*notes.pth'),
+        ([RETINANET, '--recipe', 'mcl_r50_smal', '--out-dir', '{tmp}'],
+         'FileNotFoundError: no config at mcl_r50_smal.*Did you mean mcl_r50_small'),
+        ([RETINANET, '--images', '/nowhere', '--out-dir', '{tmp}'],
+         'FileNotFoundError: no image folder at /nowhere'),
     ],
 )  # fmt: skip
 def test_bad_input_ends_in_one_clear_error(monkeypatch, tmp_path, arguments, message):

@@ -22,6 +22,7 @@ from .settings import (
     LATERALS,
     box_heads_of,
     build,
+    has_region_stage,
     imports_of,
     load_detector,
     parts_of,
@@ -107,6 +108,11 @@ def carried(cfg: Config, names: Optional[Collection[str]] = None) -> str:
     _, pyramid = pyramid_of(cfg)
     if pyramid is None:
         neck = cfg.model.get('neck')
+        if has_region_stage(cfg):
+            return (
+                'The weights fill the backbone, whose last stage is roi_head.shared_head. All else starts '
+                'at random.'
+            )
         kind = neck.type if isinstance(neck, dict) else 'its neck'
         return (
             'The weights fill the backbone alone. '

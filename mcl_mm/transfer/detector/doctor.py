@@ -10,7 +10,7 @@ from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer.parts import part_of
 
 from .finding import Finding
-from .fit import BOX_CONVS, PARTS, carry, lateral_channels, part_to_carry
+from .fit import BOX_CONVS, PARTS, REGION_STAGE, carry, lateral_channels, part_to_carry
 from .judge import refusals
 from .load_report import LoadReport, compare
 from .rules import Case, find
@@ -130,7 +130,14 @@ def misplaced(
             'detector counts its levels, or its necks, otherwise than the file does'
         )
         yield Finding('level-shift', text, HOOK)
-    heads = [name for name in wrong if not name.startswith('neck.')]
+    stage = [name for name in wrong if name.startswith(REGION_STAGE)]
+    if stage:
+        text = (
+            f"{len(stage)} weights of the backbone's last stage have their place in the head of regions "
+            f'({stage[0]} ...), under other names'
+        )
+        yield Finding('region-stage', text, HOOK)
+    heads = [name for name in wrong if not name.startswith(('neck.', REGION_STAGE))]
     if heads:
         text = f'the box-head convs have a place in each stage ({heads[0]} ...), under other names'
         yield Finding('box-head-stages', text, HOOK)
@@ -144,7 +151,7 @@ def notes(case: Case, left_out: list[str]) -> Iterator[str]:
         unused.setdefault((part_of(name), reason), []).append(name)
     for (part, reason), names in unused.items():
         yield f'{len(names)} tensors of {part} in the file stay unused ({names[0]} ...): {reason}'
-    for prefix in ('backbone.', 'neck.'):
+    for prefix in ('backbone.', 'neck.', REGION_STAGE):
         random = [name for name in case.report.missing if name.startswith(prefix)]
         if random and case.loads(prefix):
             yield (

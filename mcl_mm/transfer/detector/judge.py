@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mcl_mm.models.modules import unwrap
 
 from .finding import Finding
-from .fit import BOX_CONVS
+from .fit import BOX_CONVS, REGION_STAGE
 from .load_report import LoadReport, compare
 from .sources import Source, best_prefix, source_line, sources_of
 
@@ -109,7 +109,7 @@ def other_shape(
     model: nn.Module, state_dict: dict[str, Tensor], report: LoadReport
 ) -> Iterator[Finding]:
     """Layers of one name and different sizes."""
-    carried = ('backbone.', 'neck.', BOX_CONVS)
+    carried = ('backbone.', 'neck.', REGION_STAGE, BOX_CONVS)
     found = [k for k in report.mismatched if k.startswith(carried) or BOX_STAGE.match(k)]
     if found:
         own = model.state_dict()[found[0]]

@@ -15,6 +15,7 @@ from .settings import (
     argument,
     build,
     default_of,
+    has_region_stage,
     imports_of,
     names_batch_norm,
     pyramid_of,
@@ -24,6 +25,10 @@ from .sources import SOURCES
 
 # Detectors' own packages, which need no custom_imports in a pre-training config.
 KNOWN_PACKAGES = ('mmdet', 'mmpretrain')
+# Of a detector whose backbone ends at the third stage.
+WHOLE_RESNET = dict(
+    num_stages=4, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), out_indices=(0, 1, 2, 3)
+)
 
 
 def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
@@ -165,6 +170,10 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
     )
     for name in (*SOURCES, 'frozen_stages'):  # the default freezes nothing
         settings.pop(name, None)
+    if has_region_stage(
+        cfg
+    ):  # the whole ResNet, of which the detector has the last stage in its head
+        settings.update(WHOLE_RESNET)
     if names_batch_norm(settings.get('norm_cfg')):
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
     backbone = build(settings, scope)

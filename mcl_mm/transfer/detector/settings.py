@@ -162,6 +162,11 @@ def parts_of(cfg: Config) -> Sequence[str]:
     return PARTS if pyramid_of(cfg)[1] else PARTS[:1]
 
 
+def has_region_stage(cfg: Config) -> bool:
+    """Whether a detector without a pyramid has its backbone's last stage in the head of regions (C4)."""
+    return bool(((cfg.get('model') or {}).get('roi_head') or {}).get('shared_head'))
+
+
 def imports_of(cfg: Config) -> list[str]:
     """The modules a config lists under ``custom_imports``."""
     imports = (cfg.get('custom_imports') or {}).get('imports') or []

@@ -8,13 +8,13 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 import mcl_mm
+from mcl_mm.config import find_config
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .adapt import Adapted, adapt, carried, check_fit, relative, write
 from .child_config import Change, ChildConfig
 
 ROOT = Path(mcl_mm.__file__).parents[1]
-CONFIGS = ROOT / 'configs'
 # Up to how many images the recipe for small sets is meant; docs/small_sets.md.
 SMALL_SET = 50_000
 
@@ -37,7 +37,7 @@ def choose_recipe(recipe: Optional[str], images: Optional[str]) -> Recipe:
     """The recipe that a user names, or that fits the number of images.
 
     Args:
-        recipe (str, optional): A path, or the name of one in ``configs``.
+        recipe (str, optional): See :func:`~mcl_mm.config.find_config`.
         images (str, optional): A folder of images.
 
     Raises:
@@ -50,13 +50,7 @@ def choose_recipe(recipe: Optional[str], images: Optional[str]) -> Recipe:
             count = len(DATASETS.build(data))
     if recipe is None:
         recipe = 'mcl_r50_small' if 0 < count <= SMALL_SET else 'mcl_r50_100e'
-    path = Path(recipe)
-    if not path.is_file():
-        path = CONFIGS / f'{recipe.removesuffix(".py")}.py'
-    if not path.is_file():
-        names = sorted(p.stem for p in CONFIGS.glob('mcl_*.py'))
-        raise FileNotFoundError(f'no recipe {recipe}: give a path, or one of {", ".join(names)}')
-    return Recipe(path.resolve(), images, count)
+    return Recipe(Path(find_config(recipe)).resolve(), images, count)
 
 
 def write_configs(

@@ -3,12 +3,16 @@
 import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
+from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-from mcl_mm.transfer import check_load, fit_to_detector, to_mmdet
+from conftest import ROOT
+from mcl_mm.transfer import check_load, diagnose, fit_to_detector, to_mmdet
+from mcl_mm.transfer.detector.adapt import adapt, carried
 from mcl_mm.transfer.detector.fit import carry
+from mcl_mm.transfer.detector.settings import build as build_part
 
 STAGE = 'roi_head.shared_head.layer4.'
 
@@ -69,3 +73,45 @@ def test_names_of_a_c4_detector_stay(detector):
     own = detector.state_dict()
     del own['roi_head.bbox_head.fc_cls.weight']  # one of another data set
     assert fit_to_detector(own, detector) == own
+
+
+@pytest.mark.parametrize('parts', [None, ('backbone',)])
+def test_the_doctor_on_the_stage(detector, pretrained, parts):
+    """Without the hook it would get nothing; of another size it is refused; else it loads whole."""
+    weights = dict(state_dict=to_mmdet(pretrained.state_dict()))
+    diagnosis = diagnose(detector, weights, Config(), parts)
+    assert [error.id for error in diagnosis.errors] == ([] if parts else ['region-stage'])
+    stage = {name for name in detector.state_dict() if name.startswith(STAGE)}
+    assert {name for name in diagnosis.fitted if name.startswith(STAGE)} == stage
+    if parts is None:
+        assert f'{len(stage)} weights' in diagnosis.errors[0].text
+        return
+    name = 'backbone.layer4.1.conv2.weight'
+    weights['state_dict'][name] = weights['state_dict'][name][:, :5]
+    (error,) = diagnose(detector, weights, Config(), parts).errors
+    assert error.id == 'other-shape'
+    assert f'{STAGE}1.conv2.weight: (512, 5, 3, 3) in the file' in error.text
+
+
+@pytest.mark.parametrize('recipe', ['mcl_r50_100e', 'mcl_r50_small'])
+def test_adapt_carries_the_stage_and_pretrains_the_whole_network(recipe):
+    base = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py'
+    found = adapt(base, str(ROOT / f'configs/{recipe}.py'), 'mcl.pth')
+    cfg = found.finetune.load()
+    for part in (cfg.model.backbone, cfg.model.roi_head.shared_head):
+        assert part.norm_cfg == dict(type='SyncBN', requires_grad=True)
+        assert (part.norm_eval, part.style, part.init_cfg) == (False, 'pytorch', None)
+    assert cfg.model.backbone.frozen_stages == -1
+    assert cfg.model.backbone.num_stages == 3
+    assert cfg.custom_hooks == [dict(type='mcl_mm.TransferHook', parts=('backbone',))]
+    assert 'whose last stage is roi_head.shared_head' in carried(cfg)
+    backbone = build_part(found.pretrain.load().model.backbone, 'mcl_mm')
+    assert (backbone.num_stages, tuple(backbone.out_indices)) == (4, (0, 1, 2, 3))
+    weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    model = build_part(cfg.model, 'mmdet')
+    # From a stage that strides otherwise the weights would load as well, and be spoilt.
+    assert [b.conv2.stride[0] for b in model.roi_head.shared_head.layer4] == [
+        b.conv2.stride[0] for b in backbone.layer4
+    ]
+    own = {name for name in model.state_dict() if name.startswith(('backbone.', STAGE))}
+    assert set(carry(weights, model, ('backbone',))) == own

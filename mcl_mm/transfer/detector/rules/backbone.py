@@ -5,7 +5,17 @@ from typing import Optional
 from mcl_mm.config import type_name
 from mcl_mm.models.modules import is_batch_norm
 
-from ..settings import argument, default_of, dicts_in, names_batch_norm, scope_of, synchronised
+from ..settings import (
+    argument,
+    default_of,
+    dicts_in,
+    has_region_stage,
+    is_norm,
+    names_batch_norm,
+    scope_of,
+    synchronised,
+)
+from ..sources import SOURCES, start_is_a_file
 from .case import Case, Finding, curable
 
 # Images per batch norm statistic below which it costs accuracy (Group Normalization, arXiv 1803.08494).
@@ -141,4 +151,41 @@ def mm_sync_bn(case: Case) -> Optional[Finding]:
     return curable('mm-sync-bn', text, {f'{path}.type': 'SyncBN' for path in places})
 
 
-RULES = (mm_sync_bn, frozen_stages, frozen_norm, norm_eval, small_batch, resnet_variant)
+def other_region_stage(case: Case) -> Optional[Finding]:
+    """The last stage in the head of regions (C4), set otherwise than a backbone that learns."""
+    if not has_region_stage(case.cfg) or not case.loads('backbone.'):
+        return None
+    stage = case.cfg.model.roi_head.shared_head
+    scope, wanted = scope_of(case.cfg), {}
+    norm = argument(stage, 'norm_cfg', scope)
+    learns = dict(norm, requires_grad=True)
+    if case.processes is None and not case.cfg.get('sync_bn'):
+        learns = synchronised(learns)
+    if not is_norm(norm, learns):
+        wanted['norm_cfg'] = learns
+    if argument(stage, 'norm_eval', scope) and names_batch_norm(norm):
+        wanted['norm_eval'] = False
+    trained = case.meta.get('backbone')
+    style = trained.get('style', 'pytorch') if isinstance(trained, dict) else None
+    if style not in (None, argument(stage, 'style', scope)) and stage.depth not in (18, 34):
+        wanted['style'] = style
+    wanted.update({name: None for name in SOURCES if start_is_a_file(stage.get(name))})
+    if not wanted:
+        return None
+    text = (
+        "the backbone's last stage is roi_head.shared_head, and its settings spoil its weights: "
+        + ', '.join(f'{name}={stage.get(name)}' for name in wanted)
+    )
+    settings = {f'model.roi_head.shared_head.{name}': value for name, value in wanted.items()}
+    return curable('other-region-stage', text, settings)
+
+
+RULES = (
+    mm_sync_bn,
+    frozen_stages,
+    frozen_norm,
+    norm_eval,
+    small_batch,
+    resnet_variant,
+    other_region_stage,
+)
