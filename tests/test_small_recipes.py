@@ -8,6 +8,7 @@ from mmengine.config import Config
 from test_configs import rates
 
 from conftest import ROOT, draw_images
+from mcl_mm.config import portable_text
 from mcl_mm.datasets import UnlabelledImages
 from tiny_runs import check_same_run, fault, run
 
@@ -80,9 +81,8 @@ def test_coco_reads_the_folders_it_names_and_no_others(coco, tmp_path):
 @pytest.mark.parametrize('iterations', [10000, 3000, 20])
 def test_small_recipe_follows_its_number_of_iterations(tmp_path, iterations):
     """Warm-up, cosine, target and checkpoints, from the one line that says it."""
-    text = SMALL.read_text().replace('iterations = 10000', f'iterations = {iterations}')
-    base = repr(str(ROOT / 'configs/mcl_r50_100e_fast.py'))
-    (tmp_path / 'small.py').write_text(text.replace("'mcl_r50_100e_fast.py'", base))
+    text = portable_text(str(SMALL)).replace('iterations = 10000', f'iterations = {iterations}')
+    (tmp_path / 'small.py').write_text(text)
     cfg = Config.fromfile(tmp_path / 'small.py')
     series = torch.tensor(rates(cfg, iterations, epoch_length=1), dtype=torch.float64)
     i = torch.arange(iterations, dtype=torch.float64)

@@ -1,6 +1,6 @@
 # RetinaNet at a size for two CPU cores, on blood cells: 205 + 87 images in PASCAL VOC's format.
-# python tools/train.py configs/quickstart/retinanet_bccd.py --cfg-options load_from=EXPORT.pth
-# A CPU, minutes. BCCD in data/bccd; a network shaped like that of pretrain.py.
+# mcl-mm train quickstart/retinanet_bccd --cfg-options load_from=EXPORT.pth
+# 13.3 MB of weights. 2 CPU cores, minutes: 8 images, 15 epochs. BCCD lies in data/bccd.
 _base_ = [
     '../transfer/retinanet_r50_fpn_mcl_1x_coco.py',
     '../_base_/schedules/adamw_small_detector.py',

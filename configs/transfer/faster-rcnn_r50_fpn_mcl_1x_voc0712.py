@@ -1,6 +1,6 @@
 # Faster R-CNN R50-FPN on PASCAL VOC, trainval 07+12, tested on test 07.
-# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
-# 8 GPUs x 2 images. Hours: not measured here.
+# bash tools/dist_train.sh faster-rcnn_r50_fpn_mcl_1x_voc0712 8 --cfg-options load_from=EXPORT.pth
+# 171 MB of weights. 8 GPUs x 2 images, 4 epochs. An epoch passes the images 3 times.
 _base_ = ['mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', '_base_/pretrained_r50.py']
 
 model = dict(

@@ -1,6 +1,6 @@
 # Mask R-CNN R50-FPN on COCO, 1x, from the backbone alone (paper: 41.1 box AP / 37.2 mask AP).
-# bash tools/dist_train.sh THIS_FILE 8 --cfg-options load_from=EXPORT.pth     (of tools/export.py)
-# 8 GPUs x 2 images. Hours: not measured here.
+# bash tools/dist_train.sh mask-rcnn_r50_fpn_mcl-backbone_1x_coco 8 --cfg-options load_from=EXPORT.pth
+# 183 MB of weights. 8 GPUs x 2 images, 12 epochs.
 _base_ = 'mask-rcnn_r50_fpn_mcl_1x_coco.py'
 
 custom_hooks = [

@@ -1,8 +1,8 @@
 r"""Find the images of a folder that cannot be used, before a training run meets them.
 
-    python tools/check_images.py DIR
-    python tools/check_images.py DIR --list good.txt      # then train on these:
-    python tools/train.py CONFIG --cfg-options \
+    mcl-mm check-images DIR
+    mcl-mm check-images DIR --list good.txt      # then train on these:
+    mcl-mm train CONFIG --cfg-options \
         train_dataloader.dataset.data_root=DIR train_dataloader.dataset.ann_file=$PWD/good.txt
 
 Every file is decoded to its end, by the rules of training, in several processes. Images of more than 8 bits

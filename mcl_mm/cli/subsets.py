@@ -1,6 +1,6 @@
 """Draw subsets of a COCO annotation file, for training with few labels.
 
-    python tools/coco_subsets.py data/coco/annotations/instances_train2017.json data/coco/semi_anns
+    mcl-mm subsets data/coco/annotations/instances_train2017.json data/coco/semi_anns
 
 writes ``OUT/instances_train2017.{fold}@{percent}.json``, folds 1 to 5 of 1, 5 and 10 percent: images drawn
 at random without replacement, all of their annotations, all categories. Within a fold a smaller

@@ -1,12 +1,12 @@
 # Eight independent views of every image of a folder: four for side q, four for side k.
 # One's own images: train_dataloader.dataset.data_root; nested or flat, no labels needed.
-crop_flip_color = [
-    dict(
-        type='mmpretrain.RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.2, 1.0),
-        backend='pillow',
-    ),
+crop = dict(
+    type='mmpretrain.RandomResizedCrop',
+    scale=224,
+    crop_ratio_range=(0.2, 1.0),
+    backend='pillow',
+)
+flip_color = [
     dict(type='mmpretrain.RandomFlip', prob=0.5),
     dict(
         type='RandomApply',
@@ -26,12 +26,22 @@ crop_flip_color = [
 ]
 # A level of 10 out of 10 with std 'inf' draws uniformly from the whole range.
 blur = dict(type='mmpretrain.GaussianBlur', magnitude_range=(0.1, 2.0), magnitude_std='inf')
-view_pipeline_q = [*crop_flip_color, dict(blur, prob=1.0)]
-view_pipeline_k = [
-    *crop_flip_color,
+after_crop_q = [*flip_color, dict(blur, prob=1.0)]
+after_crop_k = [
+    *flip_color,
     dict(blur, prob=0.1),
     dict(type='mmpretrain.Solarize', thr=128, prob=0.2),
 ]
+view_pipeline_q = [crop, *after_crop_q]
+view_pipeline_k = [crop, *after_crop_k]
+
+load_image = dict(type='LoadAnyImage')
+multi_view = dict(
+    type='mmpretrain.MultiView',
+    num_views=[4, 4],
+    transforms=[view_pipeline_q, view_pipeline_k],
+)
+pack_inputs = dict(type='mmpretrain.PackInputs', meta_keys=('img_path',))
 
 train_dataloader = dict(
     batch_size=128,
@@ -45,14 +55,6 @@ train_dataloader = dict(
     dataset=dict(
         type='UnlabelledImages',
         data_root='data/imagenet/train',
-        pipeline=[
-            dict(type='LoadAnyImage'),
-            dict(
-                type='mmpretrain.MultiView',
-                num_views=[4, 4],
-                transforms=[view_pipeline_q, view_pipeline_k],
-            ),
-            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
-        ],
+        pipeline=[load_image, multi_view, pack_inputs],
     ),
 )

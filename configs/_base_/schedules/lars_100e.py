@@ -21,23 +21,22 @@ auto_scale_lr = dict(enable=True, base_batch_size=4096)
 # The two rates multiply. On ImageNet an epoch is 312 iterations, so the cosine takes 31200 and the
 # warm-up is over at iteration 3127; on other data both keep their share of the epochs.
 # LinearLR reaches its end factor one iteration before `end`: 10.0257 * 312 = 3128.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=10.0257,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=100,
-        T_max=100,
-        convert_to_iter_based=True,
-    ),
-]
+warmup = dict(
+    type='LinearLR',
+    start_factor=1e-4,
+    by_epoch=True,
+    begin=0,
+    end=10.0257,
+    convert_to_iter_based=True,
+)
+cosine = dict(
+    type='CosineAnnealingLR',
+    eta_min=1e-4,
+    by_epoch=True,
+    begin=0,
+    end=100,
+    T_max=100,
+    convert_to_iter_based=True,
+)
+param_scheduler = [warmup, cosine]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=100)
