@@ -3,6 +3,8 @@
 # 32 GPUs x 128 images. Hours and memory: not measured here. See docs/performance.md for what changes.
 _base_ = 'mcl_r50_100e.py'
 
+sync_bn_group = 'machine'  # what waits for other machines is the gradients and one all-gather
+
 colours = dict(
     type='PhotometricAugmentation', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
 )
