@@ -7,3 +7,4 @@ _base_ = [
     '_base_/schedules/lars_100e.py',
     '_base_/default_runtime.py',
 ]
+sync_bn_group = 'all'  # statistics of all 4096 images, as published

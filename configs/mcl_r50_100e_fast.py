@@ -3,6 +3,8 @@
 # 46.0 G multiply-adds an image, 260 MB of weights. 32 GPUs x 128 images, 100 epochs. See docs/performance.md.
 _base_ = ['mcl_r50_100e.py', '_base_/fast.py']
 
+sync_bn_group = 'machine'  # what waits for other machines is the gradients and one all-gather
+
 model = _base_.fast_model
 train_dataloader = dict(dataset=dict(pipeline=_base_.fast_pipeline))
 # bfloat16 has the range of float32: no loss scaler. NonFiniteHook checks, and waits, at every step.

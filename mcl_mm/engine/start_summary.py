@@ -13,6 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 from mcl_mm.config import find_parts, type_name
 from mcl_mm.models.modules import unwrap
@@ -20,6 +21,7 @@ from mcl_mm.registry import HOOKS
 
 from .cpu import precision
 from .runner_access import accumulated, resumes, start_file
+from .sync_bn import group_batch_norm, sharing
 
 # Warnings of the libraries about what is as it should be.
 NOISE = (
@@ -98,6 +100,13 @@ class QuietRunner(Runner):
         if self.quiet_start is not None:
             self.quiet_start.end()
 
+    def wrap_model(self, model_wrapper_cfg: Optional[dict], model: nn.Module) -> nn.Module:
+        """Have batch norm share its statistics as ``sync_bn_group`` of the config says."""
+        model = super().wrap_model(model_wrapper_cfg, model)
+        if self.distributed:
+            group_batch_norm(model, self.cfg.get('sync_bn_group'))
+        return model
+
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Put a filter on the screen, and Python's warnings into the file."""
         logger = super().build_logger(*args, **kwargs)
@@ -169,6 +178,10 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
         parts.append(f'{accumulated(runner.optim_wrapper)} accumulated')
     sheets = f', sheets of {side} pixels' if side else ''
     yield 'batch', f'{" x ".join(parts)} = {update} an update{sheets}'
+    together = sharing(model)
+    if together:
+        ranks = f'{together} of {runner.world_size} process(es)'
+        yield 'batch norm', f'statistics of {images * together} images, from {ranks}'
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     epochs = f'{runner.max_epochs} epochs, ' if by_epoch else ''
     done = f', {runner.iter} of them done' if runner.iter else ''
@@ -182,7 +195,7 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     yield 'log', runner.logger.log_file or runner.log_dir
 
 
-def describe_network(model: torch.nn.Module) -> str:
+def describe_network(model: nn.Module) -> str:
     """Classes of a model and its parts, and its size."""
     parts = [
         type(part).__name__ for name, part in model.named_children() if name in ('backbone', 'neck')

@@ -14,3 +14,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 def is_batch_norm(module: nn.Module) -> bool:
     """Whether a module is batch norm: PyTorch's, synchronised or not, MMCV's, or derived from them."""
     return isinstance(module, (_BatchNorm, MMSyncBN))
+
+
+def is_synchronised(module: nn.Module) -> bool:
+    """Whether a module is batch norm across processes, PyTorch's or MMCV's."""
+    return isinstance(module, (nn.SyncBatchNorm, MMSyncBN))

@@ -38,4 +38,5 @@ model = dict(
     ),
 )
 sync_bn = 'torch'
+sync_bn_group = 'machine'  # 'all', or a number of processes; see docs/clusters.md
 custom_hooks = [dict(type='TargetUpdateHook', base_momentum=0.99)]

@@ -5,14 +5,17 @@ import json
 import re
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from torch import nn
 
 from conftest import ROOT, build_detector, tiny_detector
 from mcl_mm.transfer import diagnose
 from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.finding import curable
 from mcl_mm.transfer.detector.rules import Case, schedule
+from mcl_mm.transfer.detector.rules.backbone import processes_in_statistic
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, ids
@@ -178,6 +181,39 @@ def test_synchronised_layers_see_all_images(export):
     assert ids(examine(cfg, export).traps) == ['bn-small-batch']  # the box head's are left
     cfg.model.roi_head.bbox_head.norm_cfg = norm_cfg
     assert examine(cfg, export).traps == []
+
+
+@pytest.mark.parametrize(
+    ('group', 'processes', 'seen'),
+    [(2, 8, 4), ('machine', 2, 4), (4, 8, None), ('machine', 16, None), ('all', 8, None)],
+)
+def test_groups_see_their_own_images(export, group, processes, seen):
+    """Two images a process; 'machine' is taken as 8 GPUs, where as many train."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.sync_bn_group = group
+    traps = [t for t in examine(cfg, export, processes=processes).traps if t.id == 'bn-small-batch']
+    assert len(traps) == (seen is not None)
+    if seen:
+        assert f'sees {seen} images' in traps[0].text
+    if group == 2:
+        cure(cfg, traps[0].fix)
+        assert cfg.sync_bn_group == 'all'
+        assert examine(cfg, export, processes=processes).traps == []
+
+
+def test_a_run_that_has_begun_knows_its_group(export, tmp_path):
+    """Its layers tell, whatever the config would mean on another machine."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.sync_bn_group = 'machine'
+    store = f'file://{tmp_path}/store'
+    torch.distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
+    try:
+        layer = nn.SyncBatchNorm(1, process_group=torch.distributed.new_group([0]))
+        case = Case(cfg, layer, processes=8)
+        assert processes_in_statistic(case, layer) == 1
+        assert processes_in_statistic(case, nn.SyncBatchNorm(1)) == 8
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_resnet_v1d_export_wants_a_resnet_v1d(export):

@@ -2,8 +2,11 @@
 
 from typing import Optional
 
+from mmengine.dist import get_world_size
+from torch import nn
+
 from mcl_mm.config import type_name
-from mcl_mm.models.modules import is_batch_norm
+from mcl_mm.models.modules import is_batch_norm, is_synchronised
 
 from ..settings import (
     argument,
@@ -20,6 +23,8 @@ from .case import Case, Finding, curable
 
 # Images per batch norm statistic below which it costs accuracy (Group Normalization, arXiv 1803.08494).
 SMALL_BATCH = 8
+# GPUs of a machine, where nothing tells: the doctor need not run on the one that trains.
+MACHINE = 8
 
 
 def frozen_stages(case: Case) -> Optional[Finding]:
@@ -75,9 +80,8 @@ def small_batch(case: Case) -> Optional[Finding]:
     images = (case.cfg.get('train_dataloader') or {}).get('batch_size')
     if not images:
         return None
-    synchronised_by_run = case.processes > 1 and case.cfg.get('sync_bn')
     seen = [
-        images * (case.processes if synchronised_by_run or is_synchronised(module) else 1)
+        images * processes_in_statistic(case, module)
         for module in case.model.modules()
         if is_batch_norm(module) and module.training
     ]
@@ -87,11 +91,30 @@ def small_batch(case: Case) -> Optional[Finding]:
         f'batch norm sees {min(seen)} images at a time: on ImageNet a ResNet-50 loses 1, 4 and 11 '
         'points of accuracy at 8, 4 and 2 images (Group Normalization, arXiv 1803.08494)'
     )
-    if images * case.processes >= SMALL_BATCH:
+    if images * processes_in_group(case) < SMALL_BATCH <= images * case.processes:
+        fix = "sync_bn = 'torch'; sync_bn_group = 'all'  # statistics of all processes"
+    elif images * case.processes >= SMALL_BATCH:
         fix = "sync_bn = 'torch'  # or norm_cfg = dict(type='SyncBN') in backbone, neck and heads"
     else:
         fix = f'train_dataloader = dict(batch_size={-(-SMALL_BATCH // case.processes)})  # or more GPUs'
     return Finding('bn-small-batch', text, fix)
+
+
+def processes_in_statistic(case: Case, layer: nn.Module) -> int:
+    """Processes whose images a layer of batch norm sees at a time."""
+    group = getattr(layer, 'process_group', None)
+    if group is not None:  # of a run that has begun
+        return get_world_size(group)
+    synchronised_by_run = case.processes > 1 and case.cfg.get('sync_bn')
+    return processes_in_group(case) if synchronised_by_run or is_synchronised(layer) else 1
+
+
+def processes_in_group(case: Case) -> int:
+    """Processes that share statistics where batch norm is synchronised."""
+    group = case.cfg.get('sync_bn_group')
+    if group == 'machine':
+        group = MACHINE
+    return min(group, case.processes) if isinstance(group, int) else case.processes
 
 
 def unsynchronised(case: Case) -> Optional[Finding]:
@@ -104,11 +127,6 @@ def unsynchronised(case: Case) -> Optional[Finding]:
         'those of all GPUs; on one process MMEngine makes plain BN of it'
     )
     return curable('bn-small-batch', text, {'model.backbone.norm_cfg': synchronised(norm)})
-
-
-def is_synchronised(module: object) -> bool:
-    """Whether a layer is PyTorch's or MMCV's batch norm across processes."""
-    return type(module).__name__ == 'SyncBatchNorm'
 
 
 def resnet_variant(case: Case) -> Optional[Finding]:
