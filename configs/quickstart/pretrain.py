@@ -1,6 +1,6 @@
-# The method at a size for two CPU cores: a half-width ResNet-18 and sheets of 64 pixels.
-# mcl-mm quickstart                  (or: mcl-mm train quickstart/pretrain --data DIR)
-# Two CPU cores, minutes: README.md. Views at the size they are pasted at, colours and blur in batches.
+# The method at a size for two CPU cores: a half-width ResNet-18, sheets of 64 pixels, views at native size.
+# mcl-mm train quickstart/pretrain --data DIR     (mcl-mm quickstart runs it)
+# 0.41 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores, minutes: 64 images, 120 iterations.
 _base_ = ['_base_/mcl_half_r18.py', '_base_/views_64.py', '_base_/adamw_120it.py']
 
 colours = dict(
