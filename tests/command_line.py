@@ -1,32 +1,27 @@
 """Commands as a user calls them."""
 
 import os
-import runpy
 import subprocess
-import sys
-from unittest.mock import patch
 
-from mmengine.registry import DefaultScope
+import pytest
 
-from conftest import ROOT
+from conftest import ROOT, call_tool
 
 PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
 FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
 
 
 def call(tool, *arguments):
-    """Run ``python tools/TOOL.py ARGUMENTS`` in this process, in a fresh MMEngine scope.
+    """Run a command as :func:`conftest.call_tool` does.
 
     Returns:
         int | str: 0, or the exit code or message it ends with.
     """
-    path = str(ROOT / f'tools/{tool}.py')
-    with patch.object(sys, 'argv', [path, *map(str, arguments)]):
+    with pytest.MonkeyPatch.context() as patch:
         try:
-            with DefaultScope.overwrite_default_scope('mmengine'):
-                runpy.run_path(path, run_name='__main__')
+            call_tool(patch, tool, *arguments)
         except SystemExit as stop:
-            return stop.code or 0
+            return stop.code
     return 0
 
 

@@ -1,10 +1,8 @@
 """The tools end to end, at a tiny size, as a user calls them."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 
 import cv2
@@ -13,19 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from command_line import FINETUNE, PRETRAIN, run
 from conftest import ROOT, SMALL, draw_images
 from conftest import call_tool as call
-
-PRETRAIN = str(ROOT / 'configs/quickstart/pretrain.py')
-FINETUNE = str(ROOT / 'configs/quickstart/finetune.py')
-
-
-def run(*command, **environment):
-    """Run a command as its own process; return it with its output as text."""
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', **environment)
-    return subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=env, text=True, capture_output=True, timeout=300
-    )
 
 
 @pytest.fixture(scope='module')
