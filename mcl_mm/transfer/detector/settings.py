@@ -74,13 +74,13 @@ def build(config: dict, scope: str) -> nn.Module:
     for _, norm in dicts_in(config):
         if type_name(norm) == 'MMSyncBN':
             norm['type'] = 'SyncBN'
-    for part in (config, config.get('backbone'), config.get('neck')):
-        if isinstance(part, dict) and part.get('type'):
-            class_of(part, scope)
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return MODELS.build(ConfigDict(config))
     except Exception as error:  # assertions, KeyErrors, ... of foreign code
+        for part in (config, config.get('backbone'), config.get('neck')):
+            if isinstance(part, dict) and part.get('type'):
+                class_of(part, scope)  # if that is why, it says so better
         what = str(error) or type(error).__name__
         raise ValueError(f'{type_name(config)} cannot be built: {what}') from error
 
