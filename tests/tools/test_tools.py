@@ -184,23 +184,6 @@ def test_official_checkpoint_resumes_finetunes_and_exports(work, monkeypatch):
     call(monkeypatch, 'export', work / 'converted.pth', work / 'official_export.pth')
 
 
-def test_quickstart_report(work, monkeypatch, capsys):
-    """Minutes are added up; the loss and what the detectors of two starts find are drawn."""
-    for start in ('random', 'box_head'):
-        run = work / f'finetune/{start}-0'
-        run.mkdir()
-        shutil.copy(work / 'finetune/finetune.py', run / 'config.py')
-        (run / 'last_checkpoint').write_text(str(work / 'finetune/epoch_1.pth'))
-    (work / 'seconds.txt').write_text('pre-train\t90\n')
-    call(monkeypatch, 'quickstart_report', work)
-    printed = capsys.readouterr().out
-    assert re.search(r'pre-train +1\.5\n', printed)
-    for name in ('curves.png', 'detections.png'):
-        assert cv2.imread(str(work / name)).std() > 5
-    rows = cv2.imread(str(work / 'detections.png'))  # truth, and one of each start
-    assert rows.shape[0] == 3 * (2 * 128 + 28)
-
-
 @pytest.mark.parametrize(
     ('tool', 'arguments', 'message'),
     [
@@ -215,9 +198,8 @@ def test_quickstart_report(work, monkeypatch, capsys):
          'ValueError: no batch to train on: 12 images .*batch of 64'),
         ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
                    'train_dataloader.batch_size=4',
-                   'train_dataloader.dataset.pipeline.1.transforms.0.0.scale=80',
-                   'train_dataloader.dataset.pipeline.1.transforms.1.0.scale=80'],
-         'ValueError: the side of the views must be a multiple of 32 pixels, got 80'),
+                   'train_dataloader.dataset.pipeline.1.side=80'],
+         'ValueError: the side of sheets must be a multiple of 32 pixels, got 80: set side'),
         ('train', [PRETRAIN, '--cfg-options', 'train_dataloader.dataset.data_root={work}/images',
                    'train_dataloader.batch_size=4',
                    'model.data_preprocessor.montage.ratios=(1,2,4,12)'],
