@@ -174,6 +174,9 @@ def train(
     result = folder / 'result.json'
     if is_done(folder, digest):
         return json.loads(result.read_text())['metrics']
+    run = identify(
+        folder, digest
+    )  # before MMEngine writes the config again, as this machine takes it
     for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
         shutil.rmtree(earlier.parent)
     log = folder / LOG
@@ -189,7 +192,7 @@ def train(
         )
     metrics = read(read_scalars(folder))
     with atomic_path(result) as path:
-        Path(path).write_text(json.dumps(dict(digest=identify(folder, digest), metrics=metrics)))
+        Path(path).write_text(json.dumps(dict(digest=run, metrics=metrics)))
     return metrics
 
 
