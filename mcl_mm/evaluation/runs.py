@@ -110,9 +110,12 @@ def rehearse(config: Path) -> int:
         # Runs of one name and second share MMEngine's visualizer, and with it a folder.
         cfg.experiment_name = Path(folder).name
         runner = start(cfg)
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.build_param_scheduler(runner.param_schedulers)
-        runner.val_loop  # noqa: B018  (builds data and evaluator)
+        try:
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            runner.build_param_scheduler(runner.param_schedulers)
+            runner.val_loop  # noqa: B018  (builds data and evaluator)
+        finally:
+            runner.end_quiet_start()  # what training would do
         model = unwrap(runner.model)
         learnt = [p for p in model.parameters() if p.requires_grad]
         return sum(t.nbytes for t in [*model.state_dict().values(), *learnt])
