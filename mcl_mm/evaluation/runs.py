@@ -110,9 +110,12 @@ def rehearse(config: Path) -> int:
         # Runs of one name and second share MMEngine's visualizer, and with it a folder.
         cfg.experiment_name = Path(folder).name
         runner = start(cfg)
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.build_param_scheduler(runner.param_schedulers)
-        runner.val_loop  # noqa: B018  (builds data and evaluator)
+        try:
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            runner.build_param_scheduler(runner.param_schedulers)
+            runner.val_loop  # noqa: B018  (builds data and evaluator)
+        finally:
+            runner.end_quiet_start()  # what training would do
         model = unwrap(runner.model)
         learnt = [p for p in model.parameters() if p.requires_grad]
         return sum(t.nbytes for t in [*model.state_dict().values(), *learnt])
@@ -174,6 +177,9 @@ def train(
     result = folder / 'result.json'
     if is_done(folder, digest):
         return json.loads(result.read_text())['metrics']
+    run = identify(
+        folder, digest
+    )  # before MMEngine writes the config again, as this machine takes it
     for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
         shutil.rmtree(earlier.parent)
     log = folder / LOG
@@ -189,7 +195,7 @@ def train(
         )
     metrics = read(read_scalars(folder))
     with atomic_path(result) as path:
-        Path(path).write_text(json.dumps(dict(digest=identify(folder, digest), metrics=metrics)))
+        Path(path).write_text(json.dumps(dict(digest=run, metrics=metrics)))
     return metrics
 
 
