@@ -184,6 +184,20 @@ def test_activation_checkpointing_gives_the_same_gradients(views):
     assert (once, twice) == (8, 16)  # two sides of four levels
 
 
+@pytest.mark.parametrize('joint', ['all', 'backbone', 'none'])
+def test_loss_is_one_graph(tiny_config, build, views, joint):
+    """torch.compile need not stop anywhere in it. Two levels, for tracing takes 15 s of a CPU core."""
+    tiny_config['joint'] = joint
+    montage = dict(type='mcl_mm.MontageTransform', ratios=(1, 2), appearances=(1, 1))
+    tiny_config['data_preprocessor']['montage'] = montage
+    tiny_config['head']['loss_weights'] = (0.5, 0.5)
+    model = build(tiny_config).train()
+    montages = model.data_preprocessor(dict(inputs=views(4)[:4]), training=True)['inputs']
+    torch._dynamo.reset()
+    losses = torch.compile(model.loss, backend='eager', fullgraph=True)(montages)
+    torch.testing.assert_close(losses, model.loss(montages), rtol=1e-5, atol=1e-6)
+
+
 class TestRunnerSettings:
     """MMEngine's settings at the level of the Runner, as a user writes them."""
 

@@ -1,0 +1,62 @@
+"""What a GPU would refuse, found without one."""
+
+import pytest
+import torch
+from fake_cuda import TOP_LEVEL, FakeStep, Stream
+from torch._subclasses.fake_tensor import DataDependentOutputException
+
+SHALLOW = {'model.backbone.depth': 18}
+
+
+@pytest.mark.parametrize('name', TOP_LEVEL)
+def test_every_recipe_under_autocast(name):
+    """From bytes to the loss: nothing is left on the CPU, has a wrong dtype or is read."""
+    step = FakeStep(name)
+    convs = set()
+    for module in (step.model.backbone.conv1, step.model.neck.projector.convs[0]):
+        module.register_forward_hook(lambda _, __, out: convs.add((out.dtype, out.device.type)))
+    loss, scalars = step.loss()
+    assert (torch.bfloat16, 'cuda') in convs  # autocast is on
+    assert loss.requires_grad
+    assert {(value.dtype, value.device.type) for value in scalars.values()} == {
+        (torch.float32, 'cuda')
+    }
+
+
+def left_on_the_cpu(embedding):
+    return embedding + torch.ones(256)
+
+
+def wrong_dtype(embedding):
+    with torch.autocast('cuda', enabled=False):
+        return embedding.float() @ torch.eye(256, dtype=torch.bfloat16, device='cuda')
+
+
+def reads_a_value(embedding):
+    return embedding if embedding.sum() > 0 else -embedding
+
+
+@pytest.mark.parametrize(
+    ('broken', 'error', 'message'),
+    [
+        (left_on_the_cpu, RuntimeError, 'two different devices cuda:0, cpu'),
+        (wrong_dtype, RuntimeError, 'mm of torch.bfloat16, torch.float32'),
+        (reads_a_value, DataDependentOutputException, ''),
+    ],
+)
+def test_a_broken_model_fails(broken, error, message):
+    step = FakeStep('mcl_r50_100e', settings=SHALLOW)
+    predict = step.model.head.predict
+    step.model.head.predict = lambda embedding, level: predict(broken(embedding), level)
+    with pytest.raises(error, match=message):
+        step.loss()
+
+
+def test_what_is_counted():
+    """Copies by hand: 8 views, and mean and deviation stay; launches are no views."""
+    step, stream = FakeStep('mcl_r50_100e', settings=SHALLOW), Stream()
+    with step.mode, stream:
+        x = torch.empty(2, 3).to('cuda')  # a copy
+        y = x.t().view(3, 2)[None]
+        (y + 1).sum()  # two launches
+    assert stream.counts == dict(copies=1, launches=2)
