@@ -161,7 +161,7 @@ def test_solarisation_is_pillows(sides, image, monkeypatch):
 def test_the_eight_views_of_an_image_are_independent_crops(image_folder):
     from mcl_mm.registry import DATASETS
 
-    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain_published.py')
     cfg.train_dataloader.dataset.data_root = str(image_folder)
     with DefaultScope.overwrite_default_scope('mcl_mm'):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)

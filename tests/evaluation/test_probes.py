@@ -298,7 +298,7 @@ def pretrain(folder, images, hooks, by_epoch, dtype):
         }
     )
     if dtype == 'bfloat16':
-        cfg.optim_wrapper.update(type='mcl_mm.CPUAmpOptimWrapper', dtype=dtype)
+        cfg.optim_wrapper.type = 'mcl_mm.CPUAmpOptimWrapper'
     if by_epoch:
         cfg.train_cfg = dict(by_epoch=True, max_epochs=2)
         cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
