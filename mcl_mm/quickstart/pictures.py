@@ -4,7 +4,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmdet.apis import inference_detector, init_detector
 from pycocotools.coco import COCO
 
 from mcl_mm.evaluation.charts import plt
@@ -52,6 +51,8 @@ def draw_objects(picture: np.ndarray, objects: list[tuple], classes: list[str]) 
 
 def find_objects(run: Path, paths: list[str], threshold: float) -> list[list[tuple]]:
     """What the detector of a finished run finds in each image, above a score."""
+    from mmdet.apis import inference_detector, init_detector  # prints when it is imported
+
     model = init_detector(
         str(run / 'config.py'), (run / 'last_checkpoint').read_text(), device='cpu'
     )
