@@ -49,7 +49,7 @@ def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
     settings, backbone = probe(cfg)
     return [
         *backbone_is_the_detectors(cfg, recipe, settings, backbone),
-        *neck_is_the_detectors(cfg, recipe),
+        *neck_is_the_detectors(cfg, recipe, backbone),
         *optimiser_suits(cfg, backbone, recipe),
     ]
 
@@ -73,8 +73,11 @@ def backbone_is_the_detectors(
         yield Change('custom_imports.imports', imports, f'for {type(backbone).__name__}.')
 
 
-def neck_is_the_detectors(cfg: Config, recipe: Config) -> Iterator[Change]:
-    """The recipe's pyramid has the width and the norm of the detector's."""
+def neck_is_the_detectors(cfg: Config, recipe: Config, backbone: nn.Module) -> Iterator[Change]:
+    """The recipe's pyramid fits the backbone, and has the width and the norm of the detector's."""
+    given = recipe.model.neck.get('in_channels')
+    if given is not None and list(given) != (widths := stage_channels(backbone)):
+        yield Change('model.neck.in_channels', widths, "the widths of the backbone's stages.")
     _, pyramid = pyramid_of(cfg)
     if pyramid is None:
         return
