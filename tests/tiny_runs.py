@@ -70,7 +70,9 @@ default_hooks.update(checkpoint=dict(interval=4, max_keep_ckpts=2))
 
 def write_config(folder: Path, images: Path, by_epoch: bool) -> Path:
     """Write a tiny version of the published recipe, or of the quickstart's."""
-    base = ROOT / ('configs/mcl_r50_100e.py' if by_epoch else 'configs/quickstart/pretrain_published.py')
+    base = ROOT / (
+        'configs/mcl_r50_100e.py' if by_epoch else 'configs/quickstart/pretrain_published.py'
+    )
     path = folder / ('by_epoch.py' if by_epoch else 'by_iter.py')
     rest = BY_EPOCH if by_epoch else BY_ITER
     path.write_text(CONFIG.format(base=str(base), images=str(images)) + rest)
