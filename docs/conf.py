@@ -39,7 +39,7 @@ PAGES = {
 }
 # In a code block index.md would be hard to read on a code host.
 NAVIGATION = {
-    'Start': 'Overview <readme>, install, commands, recipes',
+    'Start': 'Overview <readme>, install, quickstart, commands, recipes',
     'Your own images': 'images, small_sets, bad_data, initial_weights, supervised',
     'Into a detector': 'adapt, doctor, detectors, transfer, protocols, formats, operators',
     'Long runs': 'monitoring, reliability, performance',
