@@ -1,6 +1,7 @@
 """Configs are short to read: few bases, parts by name, and three lines that say what, how and how much."""
 
 import ast
+import os
 import re
 from functools import cache
 
@@ -124,7 +125,10 @@ def rounding(number):
 
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_header_has_the_multiply_adds(name):
-    """As the function counts them, 32 images a step."""
+    """As the function counts them, 32 images a step. All of them take minutes; tables are tested elsewhere."""
+    few = ('quickstart/', 'peers/', 'mcl_r50_100e_fast')
+    if not name.startswith(few) and 'MCL_MM_COUNT_ALL' not in os.environ:
+        pytest.skip('set MCL_MM_COUNT_ALL=1 to count every recipe')
     listed = re.search(r'([\d.]+) G multiply-adds an image', header(name)[2])
     if listed is None:
         assert 'minutes' in header(name)[2]
