@@ -41,7 +41,7 @@ def reads_a_value(embedding):
     [
         (left_on_the_cpu, RuntimeError, 'two different devices cuda:0, cpu'),
         (wrong_dtype, RuntimeError, 'mm of torch.bfloat16, torch.float32'),
-        (reads_a_value, DataDependentOutputException, ''),
+        (reads_a_value, DataDependentOutputException, 'local_scalar_dense'),
     ],
 )
 def test_a_broken_model_fails(broken, error, message):
