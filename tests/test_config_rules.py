@@ -125,7 +125,7 @@ def rounding(number):
 
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_header_has_the_multiply_adds(name):
-    """As the function counts them, 32 images a step. All of them take minutes; tables are tested elsewhere."""
+    """As the function counts them, 32 images a step. All take minutes."""
     few = ('quickstart/', 'peers/', 'mcl_r50_100e_fast')
     if not name.startswith(few) and 'MCL_MM_COUNT_ALL' not in os.environ:
         pytest.skip('set MCL_MM_COUNT_ALL=1 to count every recipe')
