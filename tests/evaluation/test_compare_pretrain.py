@@ -127,8 +127,9 @@ def test_costs_are_those_counted_elsewhere(name, giga):
 def test_every_phase_of_a_short_run_lasts_an_iteration_at_least(length):
     """Or MMEngine refuses it, after other runs were paid for."""
     cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
-    short = Method('mcl', cfg, 1, 240 * 64).stretch(length).cfg
-    assert short.train_cfg.max_iters == max(1, round(240 * length))
+    iterations = cfg.train_cfg.max_iters
+    short = Method('mcl', cfg, 1, iterations * 64).stretch(length).cfg
+    assert short.train_cfg.max_iters == max(1, round(iterations * length))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     for scheduler in short.param_scheduler:
         PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
