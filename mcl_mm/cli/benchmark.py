@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> None:
         args.profile,
     )
     try:
-        report = benchmark(plan)
+        with contextlib.redirect_stdout(sys.stderr):
+            report = benchmark(plan)
     except (RuntimeError, FloatingPointError, MemoryError) as error:
         sys.exit(f'{type(error).__name__}: {error}')
     if args.json:

@@ -27,7 +27,7 @@ class ReadsOfTheDevice(TorchDispatchMode):
 
 def train(image_folder, work_dir, lazy, max_iters=7):
     """Train a tiny network; return what it logged and saved, and its reads in each iteration."""
-    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain_published.py')
     cfg.model.backbone.update(stem_channels=4, base_channels=4)
     cfg.model.neck.update(in_channels=[4, 8, 16, 32], out_channels=4, embed_channels=4)
     cfg.model.head.in_channels = 4

@@ -286,7 +286,7 @@ def test_text_shows_one_number_a_level(monkeypatch):
 def trained(tmp_path_factory):
     """A short run of the quickstart's config, with TensorBoard."""
     folder = tmp_path_factory.mktemp('monitored')
-    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain_published.py')
     cfg.merge_from_dict(
         {
             'train_dataloader.batch_size': 4,

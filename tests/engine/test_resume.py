@@ -90,7 +90,7 @@ def test_signal_in_the_last_iteration_of_an_epoch(uninterrupted, folder):
 
 @by_epoch_only
 def test_place_is_kept_after_epochs_of_another_length(uninterrupted, folder):
-    """Two epochs of 4 iterations, then one of 3 that is stopped after 2."""
+    """Two epochs of 4 iterations, then one of 3 that is stopped after 2; iterations are counted anew."""
     config, whole = uninterrupted
     longer, cut = folder / 'longer', folder / 'longer_cut'
     for work_dir in (longer, cut):
@@ -99,10 +99,10 @@ def test_place_is_kept_after_epochs_of_another_length(uninterrupted, folder):
         (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_2.pth'))
     batch = 'train_dataloader.batch_size=3'
     run(config, longer, batch)
-    run(config, cut, batch, *fault(9, 'SIGTERM'), code=75)
-    assert (cut / 'last_checkpoint').read_text().endswith('/epoch_2_iter_10.pth')
+    run(config, cut, batch, *fault(7, 'SIGTERM'), code=75)
+    assert (cut / 'last_checkpoint').read_text().endswith('/epoch_2_iter_8.pth')
     run(config, cut, batch)
-    assert final_state(cut)['meta']['iter'] == 11
+    assert final_state(cut)['meta']['iter'] == 9
     check_same_run(cut, longer)
 
 

@@ -163,7 +163,7 @@ def test_side_and_batch_of_both_recipes(work):
         (['{work}/mcl_r50_100e.py', '--images', '/nowhere'], 'no image folder at /nowhere'),
         (['{work}/mcl_r50_100e.py', '--images', '{work}/empty'], 'no image in .*empty'),
         (['{work}/nothing.py'], 'nothing.py'),
-        (['{work}/mcl_r50_100e_fast.py', '--reference'], '--reference needs a first config that is not'),
+        (['{work}/mcl_r50_100e_fast.py', '--reference'], '--reference needs a first config that is an MCL'),
         ([ROOT / 'configs/quickstart/finetune.py'], 'finetune.py is not a config of pre-training'),
         (['{work}/mcl_r50_100e.py', '--cfg-options', 'model.head.loss_weights=(1,1)'],
          'number of levels'),

@@ -281,7 +281,7 @@ def test_every_mode_and_generator_is_put_back(tiny_config, build):
 
 
 def pretrain(folder, images, hooks, by_epoch, dtype):
-    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    cfg = Config.fromfile(ROOT / 'configs/quickstart/pretrain_published.py')
     cfg.merge_from_dict(
         {
             'train_dataloader.batch_size': 4,
