@@ -18,7 +18,9 @@ A config is Python code and runs as such: open only those you trust.
 import argparse
 import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
 
 
+@contextlib.contextmanager
+def stdout_for_the_report() -> Iterator[None]:
+    """Meanwhile what libraries print goes to stderr, that of processes of their own too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure and print."""
     with contextlib.redirect_stdout(
@@ -78,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         args.profile,
     )
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with stdout_for_the_report():
             report = benchmark(plan)
     except (RuntimeError, FloatingPointError, MemoryError) as error:
         sys.exit(f'{type(error).__name__}: {error}')

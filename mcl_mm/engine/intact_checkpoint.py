@@ -43,9 +43,9 @@ def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Opti
     for path in candidates:
         reason = damage(path)
         damaged += reason is not None
-        if reason is None and read_checkpoint(path)['resumable']:
+        if reason is None and has_state_of_a_run(path):
             return path
-        reason = reason or 'it holds weights and no state of a run'
+        reason = reason or 'it holds no state of a run'
         print_log(f'Skipping the checkpoint {path}: {reason}', 'current', logging.WARNING)
     if damaged:
         raise ValueError(
@@ -53,6 +53,14 @@ def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Opti
             'start from the beginning, choose another --work-dir'
         )
     return None
+
+
+def has_state_of_a_run(path: str) -> bool:
+    """Whether a file holds weights and what a run needs to go on."""
+    try:
+        return read_checkpoint(path)['resumable']
+    except ValueError:  # no weights at all
+        return False
 
 
 def progress(path: str) -> Optional[tuple[int, int]]:

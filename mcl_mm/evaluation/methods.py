@@ -134,10 +134,10 @@ def prepare(cfg: Config, name: str, data: str, gpus: int = 1) -> Method:
             seen = cfg.train_cfg.max_iters * step
         else:
             seen = cfg.train_cfg.max_epochs * (len(images) // step) * step
-        if len(images) < step:
-            raise ValueError(f'{data} has {len(images)} images, a step of {name} takes {step}')
         if isinstance(images, LabelledImages):
             check_classes(images, build(cfg.model, 'mcl_mm'))
+        if len(images) < step:
+            raise ValueError(f'{data} has {len(images)} images, a step of {name} takes {step}')
         if type_name(cfg.model) in ('MCL', 'SupervisedMCL'):
             cost = multiply_adds(cfg.model, cfg.train_dataloader.batch_size, transform[key])[0]
         else:

@@ -47,9 +47,9 @@ def derive_peer(cfg: Config, name: str, data: str, gpus: int = 1) -> Config:
     fit_heads(model, width, settings['model']['neck'].get('embed_channels', 256))
     momentum = target_momentum(settings)
     if momentum != PUBLISHED and 'momentum' in model:
-        model['momentum'] = 1 - momentum
+        model['momentum'] = round(1 - momentum, 9)
     if momentum != PUBLISHED and 'base_momentum' in model:
-        model['base_momentum'] = 1 - momentum
+        model['base_momentum'] = round(1 - momentum, 9)
     dataset = settings['train_dataloader']['dataset']
     dataset['pipeline'] = views_of(dataset['pipeline'], supervised=name == 'supervised')
     if name == 'supervised':
