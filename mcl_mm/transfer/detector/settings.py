@@ -71,9 +71,11 @@ def build(config: dict, scope: str) -> nn.Module:
         ValueError: It is not registered, or cannot be built; says what and why.
     """
     config = copy.deepcopy(dict(config))
-    for _, norm in dicts_in(config):
-        if type_name(norm) == 'MMSyncBN':
-            norm['type'] = 'SyncBN'
+    for _, part in dicts_in(config):
+        if type_name(part) == 'MMSyncBN':
+            part['type'] = 'SyncBN'
+        if part.get('pretrained') is True:  # timm would fetch weights that nobody looks at here
+            part['pretrained'] = False
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return MODELS.build(ConfigDict(config))
