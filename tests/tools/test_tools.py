@@ -81,21 +81,10 @@ def test_montage_picture(work, monkeypatch, tmp_path):
     assert np.unique(picture.reshape(-1, 3), axis=0).shape[0] > 100
 
 
-def test_scenes_are_deterministic_and_their_masks_match_their_boxes(work, monkeypatch, tmp_path):
+def test_scenes_are_deterministic(work, monkeypatch, tmp_path):
     call(monkeypatch, 'make_scenes', tmp_path, '--train', 4, '--val', 3, '--unlabelled', 2)
     for path in (work / 'scenes').rglob('*.*'):
         assert path.read_bytes() == (tmp_path / path.relative_to(work / 'scenes')).read_bytes()
-    from pycocotools.coco import COCO
-
-    coco = COCO(tmp_path / 'annotations/train.json')
-    assert len(coco.imgs) == 4
-    assert len(coco.anns) >= 8
-    for annotation in coco.anns.values():
-        mask = coco.annToMask(annotation)
-        assert mask.sum() == annotation['area']
-        y, x = mask.nonzero()
-        box = [x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1]
-        assert annotation['bbox'] == box
 
 
 def finetune_options(work):
