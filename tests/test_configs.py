@@ -225,6 +225,7 @@ def test_fast_recipe_changes_what_it_says_and_nothing_else():
         'optim_wrapper.loss_scale.enabled',
         'optim_wrapper.optimizer.type',
         'default_hooks.runtime_info.type',
+        'sync_bn_group',
     }
     assert (faithful['optim_wrapper.optimizer.type'], fast['optim_wrapper.optimizer.type']) == (
         'mmpretrain.LARS',

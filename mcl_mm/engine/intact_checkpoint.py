@@ -11,7 +11,7 @@ from typing import Optional
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
-from mcl_mm.transfer import read_checkpoint
+from mcl_mm.transfer.checkpoint import is_resumable, read_file
 
 
 def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Optional[str]:
@@ -42,9 +42,12 @@ def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Opti
     damaged = 0
     for path in candidates:
         reason = damage(path)
+        try:
+            if reason is None and is_resumable(read_file(path)):
+                return path
+        except ValueError as error:  # reading it would run code
+            reason = str(error)
         damaged += reason is not None
-        if reason is None and has_state_of_a_run(path):
-            return path
         reason = reason or 'it holds no state of a run'
         print_log(f'Skipping the checkpoint {path}: {reason}', 'current', logging.WARNING)
     if damaged:
@@ -53,14 +56,6 @@ def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Opti
             'start from the beginning, choose another --work-dir'
         )
     return None
-
-
-def has_state_of_a_run(path: str) -> bool:
-    """Whether a file holds weights and what a run needs to go on."""
-    try:
-        return read_checkpoint(path)['resumable']
-    except ValueError:  # no weights at all
-        return False
 
 
 def progress(path: str) -> Optional[tuple[int, int]]:

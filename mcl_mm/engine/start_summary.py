@@ -22,6 +22,7 @@ from mcl_mm.registry import HOOKS
 from .cpu import precision
 from .runner_access import accumulated, resumes, start_file
 from .sync_bn import group_batch_norm, sharing
+from .value_range_hook import ranges_of
 
 # Warnings of the libraries about what is as it should be.
 NOISE = (
@@ -169,6 +170,8 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     model, loader = unwrap(runner.model), runner.train_dataloader
     root = getattr(loader.dataset, 'data_root', None)
     yield 'data', f'{len(loader.dataset):,} images' + (f' in {root}' if root else '')
+    for low, high in ranges_of(loader.dataset):
+        yield 'values', f'{low:g} becomes black, {high:g} becomes white'
     yield 'network', describe_network(model)
     side = next(view_sides(runner.cfg), None)
     images = loader.batch_size or loader.batch_sampler.batch_size  # detectors batch by aspect ratio

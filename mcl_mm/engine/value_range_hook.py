@@ -23,6 +23,8 @@ class ValueRangeHook(Hook):
         ValueError: Parts of the training set have been measured, and differ.
     """
 
+    priority = 'VERY_HIGH'  # before the start's summary tells the range
+
     def __init__(self) -> None:
         self.saved = []
 

@@ -86,9 +86,15 @@ def read_checkpoint(path: Path) -> dict:
     return dict(
         state_dict=state_dict,
         meta=meta,
-        resumable='message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta),
+        resumable=is_resumable(checkpoint),
         path=str(path),
     )
+
+
+def is_resumable(checkpoint: Any) -> bool:
+    """Whether a Runner can go on from what a file holds: weights alone have no iteration."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    return isinstance(meta, dict) and 'message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta)
 
 
 def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:

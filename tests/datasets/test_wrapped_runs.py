@@ -30,7 +30,9 @@ def test_a_wrapped_run_that_is_stopped_ends_as_one_that_is_not(tmp_path):
         text + WRAPPED.format(roots=[str(tmp_path / 'bytes'), str(tmp_path / 'deep')])
     )
     said = run(config, tmp_path / 'whole', 'train_dataloader.num_workers=2')
-    assert said.count('images have more than 8 bits') == 1
+    assert said.count('becomes black') == 1
+    (log,) = (tmp_path / 'whole').glob('*/*.log')
+    assert log.read_text().count('images have more than 8 bits') == 1
     run(config, tmp_path / 'cut', *fault(6, 'SIGTERM'), code=75)
     assert final_state(tmp_path / 'cut')['meta']['iter'] == 7
     run(config, tmp_path / 'cut')
