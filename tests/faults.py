@@ -38,7 +38,7 @@ class FaultHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Let it happen."""
         if self.what == 'clock' and runner.iter >= self.at:
-            time.time = lambda: REAL_TIME() + random.choice((-86400, 86400))
+            time.time = lambda: REAL_TIME() + random.Random().choice((-86400, 86400))
             return
         if (runner.iter, runner.rank) != (self.at, self.rank):
             return
