@@ -6,6 +6,7 @@
 #
 # MCL_MM_COMPILE_OPERATORS=1 is the same as --compile-operators; with it quickstart.sh and run_tests.sh, which
 # source this file, compile too. That needs a C++ compiler, Python's headers and, for a GPU, PyTorch's nvcc.
+# run_tests.sh also installs what the tests need.
 #
 # An active environment (venv or conda) is used as it is, and only what it lacks is installed; otherwise
 # .venv is made in the checkout, with the versions of constraints.txt. MCL_MM_VENV names another place for
@@ -24,7 +25,7 @@ fail() {
 # Run Python code where no file of the checkout can be mistaken for an installed module.
 py() { (cd / && python -W ignore -c "$1"); }
 has() { py "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)" >/dev/null 2>&1; }
-has_test_tools() { has pytest && has xdist && has ruff && has timm && has tensorboard && has matplotlib && has sphinx && has autoapi; }
+has_test_tools() { has pytest && has xdist && has ruff && has timm && has tensorboard && has sphinx && has autoapi; }
 has_mcl_mm() { py "import mcl_mm, os; assert os.path.samefile(os.path.dirname(mcl_mm.__file__), '$ROOT/mcl_mm')" >/dev/null 2>&1; }
 
 # Run a command with its output in a log, and say how long it took; meanwhile, every 30 seconds, that it runs.
@@ -103,13 +104,14 @@ activate_environment() {
     export PIP_CONSTRAINT=$ROOT/tools/constraints.txt
 }
 
+# install_all [tests]: also what the tests need.
 install_all() {
     activate_environment
     py 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "$(python --version) is too old: mcl_mm needs Python 3.10 or newer"
     local compile=0
     if [ "${MCL_MM_COMPILE_OPERATORS:-0}" = 1 ] && ! has mmcv._ext; then compile=1; fi
-    if has_mcl_mm && has_test_tools && [ $compile = 0 ]; then
+    if has_mcl_mm && has matplotlib && { [ -z "${1:-}" ] || has_test_tools; } && [ $compile = 0 ]; then
         return
     fi
     CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/mcl_mm
@@ -129,7 +131,7 @@ install_all() {
     has mmengine || missing+=("onedl-mmengine==$MMENGINE")
     has mmdet || missing+=("onedl-mmdetection==$MMDET")
     has mmpretrain || missing+=("onedl-mmpretrain==$MMPRETRAIN")
-    pip_install 'mcl_mm and what it stands on' ${missing[@]+"${missing[@]}"} -e "$ROOT[tests,plots]"
+    pip_install 'mcl_mm and what it stands on' ${missing[@]+"${missing[@]}"} -e "$ROOT[plots${1:+,$1}]"
     # The usual OpenCV wants libraries of a desktop, which servers lack.
     py 'import cv2' 2>/dev/null ||
         pip_install 'OpenCV without a desktop' --force-reinstall --no-deps opencv-python-headless==4.12.0.88
@@ -145,7 +147,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     '') ;;
     --compile-operators) MCL_MM_COMPILE_OPERATORS=1 ;;
     *)
-        sed -n '2,12s/^# \?//p' "$0"
+        sed -n '2,13s/^# \?//p' "$0"
         [ "$1" = -h ] || [ "$1" = --help ] && exit 0
         exit 2
         ;;
@@ -153,5 +155,5 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     install_all
     echo "mcl_mm is installed. Activate its environment with: . ${VIRTUAL_ENV:-${CONDA_PREFIX:-}}/bin/activate"
 else
-    install_all
+    install_all "$@"
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a change has to pass: bash tools/run_tests.sh [arguments of pytest]
 set -euo pipefail
-. "$(dirname "$0")/install.sh"
+. "$(dirname "$0")/install.sh" tests
 cd "$ROOT"
 ruff check .
 ruff format --check .
