@@ -87,7 +87,7 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
         parser.add_argument(
             '--print-completion',
             choices=['bash', 'zsh', 'tcsh'],
-            help='print what lets a shell complete commands and options, for example: '
+            help='print code with which a shell completes commands and options; use it so: '
             'eval "$(mcl-mm --print-completion bash)"',
         )
         if argv[:1] == ['--print-completion']:

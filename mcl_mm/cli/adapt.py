@@ -1,16 +1,16 @@
 """Write the configs that pre-train and fine-tune a detector of your own.
 
-    mcl-mm adapt my_detector.py                           no weights yet
+    mcl-mm adapt my_detector.py                           you have no weights yet
     mcl-mm adapt my_detector.py --images my/images        the same, for your images
-    mcl-mm adapt my_detector.py --weights mcl_r50.pth     weights at hand
+    mcl-mm adapt my_detector.py --weights mcl_r50.pth     you have weights
     mcl-mm adapt mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --out-dir configs
 
-NAME_finetune.py inherits from your config and changes what is needed for as much of the weights as fits.
-NAME_pretrain.py trains the backbone and pyramid of this very detector; you need it when there are no weights
+NAME_finetune.py inherits from your config. It changes what keeps your detector from using the weights.
+NAME_pretrain.py trains the backbone and pyramid of this very detector. You need it if there are no weights
 of that network yet. Data sets, classes, pipelines, batch sizes and schedules stay yours. Both files say in
 words what they change and why.
 
-A config is Python code and runs as such: open only those you trust.
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument(
-        'config', help="config of an MMDetection detector: a path, or a name as 'mmdet::...'"
+        'config', help="config of an MMDetection detector: a path, or a name such as 'mmdet::...'"
     )
     parser.add_argument(
         '--weights', help='file of weights to start from, written by `mcl-mm export`'

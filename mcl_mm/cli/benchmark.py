@@ -1,4 +1,4 @@
-"""Measure pre-training recipes against each other: speed, cost, memory, and where a step spends its time.
+"""Compare pre-training recipes: speed, cost, memory, and where a step spends its time.
 
     mcl-mm benchmark CONFIG [CONFIG ...]
     mcl-mm benchmark mcl_r50_100e mcl_r50_100e_fast --reference
@@ -6,13 +6,14 @@
     mcl-mm benchmark CONFIG --batch-size 32 8 64              # one recipe at several sizes
     mcl-mm benchmark CONFIG [CONFIG ...] --rounds 0           # count multiply-adds only, seconds
 
-Configs take turns (A B A B ...), --rounds times, each turn in a process of its own. Prints a median of the
-rounds and their range, and ratios to the first turn, round by round. Of several batch sizes or sides each
-config takes a turn with every one. On a GPU if there is one, else on the CPU with the settings of
-tools/allocator.sh; precision and memory format are the config's, as training would take them.
-docs/performance.md explains the rows.
+The configs take turns (A B A B ...), --rounds times. Each turn is a process of its own. With several batch
+sizes or sides, each config takes a turn with every one. The report has the median of the rounds, their range,
+and ratios to the first turn, round by round. docs/performance.md explains the rows.
 
-A config is Python code and runs as such: open only those you trust.
+The benchmark runs on a GPU if there is one. Otherwise it runs on the CPU with the settings of
+tools/allocator.sh. It takes the precision and memory format that training would take with the config.
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--reference',
         action='store_true',
-        help="before the configs, the first of them with the authors' step: it sends all sheets through "
-        'all levels of the target too, and reads one',
+        help="before the configs, measure the first one with the authors' step: all sheets pass all levels "
+        'of the target, too, and the step reads one level',
     )
     parser.add_argument(
         '--batch-size', type=int, nargs='+', default=[32], help='images a step (default: 32)'
@@ -44,15 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs='+',
         default=[None],
-        help="of a sheet, pixels (default: the config's)",
+        help="side of a sheet in pixels (default: the config's)",
     )
-    parser.add_argument('--steps', type=int, default=5, help='timed in a round (default: 5)')
+    parser.add_argument('--steps', type=int, default=5, help='timed steps of a round (default: 5)')
     parser.add_argument(
         '--rounds', type=int, default=3, help='turns of each config (default: 3; 0 only counts)'
     )
-    parser.add_argument('--threads', type=int, help="of the CPU (default: PyTorch's)")
+    parser.add_argument('--threads', type=int, help="threads of the CPU (default: PyTorch's)")
     parser.add_argument(
-        '--images', help='folder (default: JPEGs of 500 x 375, drawn by this command)'
+        '--images', help='folder of images (default: the command draws JPEGs of 500 x 375)'
     )
     parser.add_argument('--profile', metavar='OUT', help="folder for PyTorch's profile of a step")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')

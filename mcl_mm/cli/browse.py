@@ -3,9 +3,9 @@
     mcl-mm browse CONFIG OUT.png [--cfg-options train_dataloader.dataset.data_root=DIR]
     mcl-mm browse CONFIG OTHER_CONFIG OUT.png         # the same images by both recipes
 
-Every tile has a frame whose colour, and where it fits a number, tells its source image.
+Every tile has a frame. Its colour, and its number if there is room, show the source image of the tile.
 
-A config is Python code and runs as such: open only those you trust.
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse

@@ -5,9 +5,11 @@ r"""Find the images of a folder that cannot be used, before a training run meets
     mcl-mm train CONFIG --cfg-options \
         train_dataloader.dataset.data_root=DIR train_dataloader.dataset.ann_file=$PWD/good.txt
 
-Every file is decoded to its end, by the rules of training, in several processes. Images of more than 8 bits
-a sample are measured: good.txt.value_range.json then says what is black and white, and training on
-good.txt uses it. The exit code is 0 if all images can be used, 1 if not, 130 if interrupted.
+The command decodes every file to its end, by the rules of training, in several processes. It measures images
+of more than 8 bits a sample. good.txt.value_range.json then says which values are black and white, and
+training on good.txt uses it.
+
+Exit code: 0 all images can be used, 1 some cannot, 130 interrupted.
 """
 
 import argparse
@@ -24,10 +26,12 @@ from mcl_mm.datasets.survey import MEANING
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``check-images``."""
     parser.add_argument('dir', metavar='DIR', help='the data_root of a training run')
-    parser.add_argument('--ann-file', default='', help='check the files that this list names only')
-    parser.add_argument('--list', help='write the good images here, as ann_file takes them')
+    parser.add_argument('--ann-file', default='', help='check only the files in this list')
+    parser.add_argument('--list', help='write the good images here: a list for ann_file')
     parser.add_argument('--out', help='write the bad images here: path, tab, reason')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='default: all cores')
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count(), help='processes (default: all cores)'
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,19 +1,22 @@
-r"""Which pre-training helps a detector most, on the same images? Pre-train, export, fine-tune, compare.
+r"""Pre-train by several methods on the same images, and compare what a detector makes of each.
 
     mcl-mm compare-pretrain --methods CONFIG [CONFIG ...] --data DIR --detector CONFIG [--seeds 3]
     mcl-mm compare-pretrain --methods my_mcl.py mocov2 byol --data my/images --detector my_detector.py
     mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/mocov2 --data my/images \
         --detector retinanet_bccd --equal compute
 
-Methods are configs of pre-training: MCL's own, and those of other methods in configs/peers and
-configs/quickstart. The bare names mocov2, densecl, byol and supervised stand for that method on the network,
-the data and the schedule of the first config, which must be an MCL's. All have to see the same number of
-images; with --equal compute, the others train longer or shorter until they have spent the multiply-adds of
-the first. Each takes all that its export has into the detector (backbone, and MCL's pyramid and box-head
-convs); random weights are the baseline. Every run is an `mcl-mm train` of its own; when called again,
-finished runs are taken as they are. Prints a table and leaves comparison.json and comparison.png.
+Methods are configs of pre-training: MCL's own, and other methods in configs/peers and configs/quickstart. The
+bare names mocov2, densecl, byol and supervised stand for that method with the network, the data and the
+schedule of the first config. The first config must then be an MCL's.
 
-A config is Python code and runs as such: open only those you trust.
+All methods have to see the same number of images. With --equal compute, the others train longer or shorter,
+until they have spent the multiply-adds of the first.
+
+The detector takes all that an export has: the backbone, and from MCL the pyramid and the box-head convs, too.
+Random weights are the baseline. Every run is an `mcl-mm train` of its own. If you call the command again, it
+keeps finished runs. It prints a table and writes comparison.json and comparison.png.
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -29,18 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--methods', nargs='+', required=True, help='configs of pre-training, or names of methods'
     )
     parser.add_argument(
-        '--data', required=True, help='folder of images, for supervised ones a folder a class'
+        '--data',
+        required=True,
+        help='folder of images; supervised methods need a folder for each class in it',
     )
     parser.add_argument('--detector', required=True, help="a detector's config")
-    parser.add_argument('--seeds', type=int, default=3, help='runs of each (default: 3)')
+    parser.add_argument('--seeds', type=int, default=3, help='runs of each method (default: 3)')
     parser.add_argument(
         '--equal',
         choices=['images', 'compute'],
         default='images',
-        help='what all get as much of as the first method (default: images)',
+        help='what all methods get the same amount of (default: images)',
     )
     parser.add_argument(
-        '--length', type=float, default=1, help='of the runs, in those of the configs (default: 1)'
+        '--length',
+        type=float,
+        default=1,
+        help='multiply the length of each pre-training by this (default: 1)',
     )
     parser.add_argument(
         '--work-dir',

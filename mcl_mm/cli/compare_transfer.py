@@ -3,12 +3,18 @@
     mcl-mm compare-transfer CONFIG EXPORT.pth [--seeds 3] [--work-dir DIR]
 
 CONFIG is a detector's: a file, a recipe such as transfer/retinanet_r50_fpn_mcl_1x_coco, or one of
-MMDetection's (mmdet::...). EXPORT.pth is written by `mcl-mm export`. The starts, each with what the one
-before it carries: random weights, the export's backbone, +neck (its FPN), +box_head (the convs). One that
-the detector has no place for is left out, in words. Every run is an `mcl-mm train` of its own; when called
-again, finished runs are taken as they are. Prints a table and leaves comparison.json and comparison.png.
+MMDetection's (mmdet::...). `mcl-mm export` writes EXPORT.pth. The starts:
 
-A config is Python code and runs as such: open only those you trust.
+    random       random weights
+    backbone     the export's backbone
+    +neck        the same and the export's FPN
+    +box_head    the same and the export's box-head convs
+
+If the detector has no place for a part, the command leaves out that start and says so. Every run is an
+`mcl-mm train` of its own. If you call the command again, it keeps finished runs. It prints a table and writes
+comparison.json and comparison.png.
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -22,9 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     starts = ['random', 'backbone', '+neck', '+box_head']
     parser.add_argument('config', help="a detector's config")
-    parser.add_argument('weights', help='written by `mcl-mm export`')
+    parser.add_argument('weights', help='file that `mcl-mm export` has written')
     parser.add_argument('--seeds', type=int, default=3, help='runs from each start (default: 3)')
-    parser.add_argument('--starts', nargs='+', choices=starts, default=starts, help='default: all')
+    parser.add_argument(
+        '--starts',
+        nargs='+',
+        choices=starts,
+        default=starts,
+        help='starts to compare (default: all)',
+    )
     parser.add_argument(
         '--work-dir', type=Path, help='folder of all runs (default: work_dirs/compare_CONFIG)'
     )

@@ -1,9 +1,9 @@
 """List the recipes that come with the package, or print one to edit.
 
     mcl-mm configs                              # all recipes, each with the first line of its file
-    mcl-mm configs small                        # those with "small" in their name, or that very recipe
-    mcl-mm configs mcl_r50_small > my.py        # to edit; it runs where it lies: mcl-mm train my.py
-    mcl-mm configs mcl_r50_small --path         # where it lies
+    mcl-mm configs small                        # recipes with "small" in their name, or the recipe "small"
+    mcl-mm configs mcl_r50_small > my.py        # a copy to edit; it runs in any folder: mcl-mm train my.py
+    mcl-mm configs mcl_r50_small --path         # the path of its file
 
 Every command that takes a config takes the name of a recipe, too.
 """
@@ -14,7 +14,7 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument('name', nargs='?', help='a recipe, or a part of the names to list')
-    parser.add_argument('--path', action='store_true', help='print where the recipe lies instead')
+    parser.add_argument('--path', action='store_true', help='print the path of the recipe instead')
 
 
 def run(args: argparse.Namespace) -> None:

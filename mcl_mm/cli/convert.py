@@ -2,13 +2,16 @@
 
     mcl-mm convert SRC.pth DST.pth
 
-SRC is a file that the authors released: a PyTorch or safetensors file whose names begin with encoder_q.0
-(backbone), encoder_q.1 (pyramid), encoder_q.2 (projector), encoder_k and head.predictor; docs/formats.md
-shows its layout. A file with the backbone alone (backbone.*) is taken, too; it has no pyramid to export.
+SRC is a file that the authors released: a PyTorch or safetensors file. Its names begin with encoder_q.0
+(backbone), encoder_q.1 (pyramid), encoder_q.2 (projector), encoder_k and head.predictor. docs/formats.md
+shows its layout. SRC may also be a file with the backbone alone (backbone.*); it has no pyramid to export.
 
-DST starts a pre-training run (load_from = 'DST.pth', or train --resume DST.pth; both count from iteration 0,
-because the state of the optimiser is not taken), and `mcl-mm export DST.pth mcl_r50.pth` makes a file for
-detectors of it.
+DST has two uses:
+
+    load_from = 'DST.pth'                    in a config, or train --resume DST.pth: start a pre-training run
+    mcl-mm export DST.pth mcl_r50.pth        make a file for detectors
+
+A pre-training run counts from iteration 0, because DST has no state of the optimiser.
 """
 
 import argparse

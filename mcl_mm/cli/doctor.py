@@ -1,15 +1,20 @@
-"""Tell what a detector would load from a file of weights, and what in its config spoils them.
+"""Say what a detector would load from a file of weights, and what in its config spoils them.
 
     mcl-mm doctor CONFIG WEIGHTS
     mcl-mm doctor CONFIG WEIGHTS --processes 1      on one GPU
     mcl-mm doctor CONFIG WEIGHTS --json > diagnosis.json
 
-No data is needed and nothing is trained. You may leave out WEIGHTS where the config has load_from, or a part
-that starts from a file (init_cfg). Exit code: 0 all that is expected loads (there may still be traps), 1 the
-config or the weights cannot be read or built, 2 wrong usage, 3 nothing, or less than expected, would load.
-docs/doctor.md explains each finding.
+The command needs no data and trains nothing. You may leave out WEIGHTS if the config has load_from, or a part
+that starts from a file (init_cfg). docs/doctor.md explains each finding.
 
-A config is Python code and runs as such: open only those you trust.
+Exit codes:
+
+    0    all that is expected loads; there may still be traps
+    1    the config or the weights cannot be read or built
+    2    wrong usage
+    3    nothing, or less than expected, would load
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     mcl-mm export work_dirs/mcl_r50_100e/epoch_100.pth mcl_r50.pth
     mcl-mm export mcl_r50.pth mcl_r50.pkl --to detectron2
 
-The first file goes into the config of an MMDetection detector: load_from = 'mcl_r50.pth'. An export can be
-exported again, so you need to keep the small file only. The command prints how many tensors it wrote, what
-it left behind and why, and the line that loads the file.
+The first file goes into the config of an MMDetection detector: load_from = 'mcl_r50.pth'. You can export an
+export again, so you need to keep only the small file. The command prints how many tensors it wrote, what it
+left out and why, and the line that loads the file.
 """
 
 import argparse
@@ -18,10 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument('checkpoint', help='a checkpoint of a pre-training run, or an export')
     parser.add_argument(
-        'out', help='file to write: .pth, for detectron2 .pkl, for safetensors .safetensors'
+        'out', help='file to write: .pth; .pkl for detectron2; .safetensors for safetensors'
     )
     parser.add_argument(
-        '--to', choices=FORMATS, default='mmdet', help='library that reads it (default: mmdet)'
+        '--to',
+        choices=FORMATS,
+        default='mmdet',
+        help='library that reads the file (default: mmdet)',
     )
 
 

@@ -2,9 +2,11 @@
 
     mcl-mm plot WORK_DIR [WORK_DIR ...] [--out DIR]
 
-Writes run.png and run.html (one file, to be sent around) into the first work directory or DIR. Several
-runs share the axes. A run that was resumed is one curve. The pictures come from the run's own data and
-its newest checkpoint. Configs are Python code and run when they are opened: open only your own.
+The command writes run.png and run.html into the first work directory or DIR. run.html has everything in one
+file, so you can send it to others. Several runs share the axes. A resumed run is one curve. The pictures come
+from the run's own data and its newest checkpoint.
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        'runs', nargs='+', type=Path, metavar='WORK_DIR', help='where a run was logged'
+        'runs', nargs='+', type=Path, metavar='WORK_DIR', help='work directory of a run'
     )
     parser.add_argument('--out', type=Path, help='folder to write to (default: the first WORK_DIR)')
     parser.add_argument(

@@ -1,11 +1,11 @@
-"""From a folder of images to a better detector, in minutes.
+"""Go from a folder of images to a better detector, in minutes.
 
-    mcl-mm quickstart                 pre-train on drawn scenes, then fine-tune Mask R-CNN on few
-                                      labelled ones, from random weights and from the pre-trained ones
+    mcl-mm quickstart                 pre-train on drawn scenes; then fine-tune Mask R-CNN on a few
+                                      labelled ones, from random and from pre-trained weights
     mcl-mm quickstart --images DIR    pre-train on your own images instead
 
-Writes one page, index.html, with what the network saw, how it learnt and what the detector gained. Called
-again, it takes what is finished.
+The command writes one page, index.html. It shows what the network saw, how it learnt and what the detector
+gained. If you call the command again, it keeps what is finished.
 """
 
 import argparse
@@ -17,14 +17,17 @@ from mcl_mm.quickstart.run import Quickstart
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument('--images', type=Path, help='a folder of images, nested or flat, no labels')
+    parser.add_argument(
+        '--images', type=Path, help='a folder of images, nested or flat, without labels'
+    )
     parser.add_argument(
         '--seeds', type=int, default=1, help='fine-tuning runs from each start (default: 1)'
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
-        help='default: work_dirs/quickstart, with --images work_dirs/quickstart_images',
+        help='folder to write to (default: work_dirs/quickstart; with --images, '
+        'work_dirs/quickstart_images)',
     )
 
 

@@ -2,10 +2,10 @@
 
     mcl-mm subsets data/coco/annotations/instances_train2017.json data/coco/semi_anns
 
-writes ``OUT/instances_train2017.{fold}@{percent}.json``, folds 1 to 5 of 1, 5 and 10 percent: images drawn
-at random without replacement, all of their annotations, all categories. Within a fold a smaller
-percentage is part of a larger one. The same seed draws the same images from the same file, whatever other
-percentages and folds are asked for.
+The command writes OUT/instances_train2017.{fold}@{percent}.json: folds 1 to 5 of 1, 5 and 10 percent. It
+draws images at random without replacement. A file has all annotations of its images, and all categories.
+Within a fold, a smaller percentage is part of a larger one. The same seed draws the same images from the same
+file, for any choice of percentages and folds.
 """
 
 import argparse
@@ -18,11 +18,17 @@ from mcl_mm.files import write_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``subsets``."""
-    parser.add_argument('annotations', type=Path, help='instances_train2017.json or its like')
+    parser.add_argument(
+        'annotations',
+        type=Path,
+        help='annotations in COCO format, such as instances_train2017.json',
+    )
     parser.add_argument('out', type=Path, help='folder to write to')
-    parser.add_argument('--percent', type=float, nargs='+', default=[1, 5, 10], help='1 5 10')
-    parser.add_argument('--folds', type=int, default=5, help='number of draws; 5')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--percent', type=float, nargs='+', default=[1, 5, 10], help='(default: 1 5 10)'
+    )
+    parser.add_argument('--folds', type=int, default=5, help='number of draws (default: 5)')
+    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,9 +1,11 @@
-"""Evaluate a fine-tuned detector, or a classifier: runs the test part of an MMEngine config.
+"""Evaluate a fine-tuned detector or a classifier.
 
     mcl-mm test CONFIG CHECKPOINT
-    mcl-mm test CONFIG CHECKPOINT --show-dir DIR     # and draw what was found in each image
+    mcl-mm test CONFIG CHECKPOINT --show-dir DIR     # draw what was found in each image, too
 
-A config is Python code and runs as such: open only those you trust.
+The command runs the test part of an MMEngine config.
+
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -14,17 +16,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     from mmengine.config import DictAction
 
-    parser.add_argument('config', help="a detector's config, or that of supervised pre-training")
-    parser.add_argument('checkpoint', help='written by training with that config')
+    parser.add_argument(
+        'config', help="a detector's config, or a config of supervised pre-training"
+    )
+    parser.add_argument('checkpoint', help='checkpoint of a training with that config')
     parser.add_argument('--work-dir', help='where the log goes')
     parser.add_argument(
         '--show-dir',
-        help='draw into this folder, one PNG an image: its labels on the left, what scores above 0.3 on '
-        'the right. Of several processes, the first draws its share',
+        help='draw into this folder, one PNG an image: labels on the left, detections with a score above '
+        '0.3 on the right. With several processes, only the first draws its share',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='program that has started several processes (default: none)',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='older launchers set it'
+    )
 
 
 def run(args: argparse.Namespace) -> None:

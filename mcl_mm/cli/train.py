@@ -1,13 +1,14 @@
-"""Pre-train, or fine-tune a detector: runs an MMEngine config.
+"""Pre-train, or fine-tune a detector, with an MMEngine config.
 
     mcl-mm train mcl_r50_small --data DIR      a recipe that comes with the package, on your images
     mcl-mm train my_config.py                  a config of your own
     mcl-mm train my_config.py --resume         go on where it stopped, or begin
 
-SIGTERM, SIGUSR1 or Ctrl-C: a pre-training run saves a checkpoint after the current update and exits with
-code 75; started again with --resume it ends as if it had not been stopped. Exit code 1: an error.
+You may stop a pre-training run with SIGTERM, SIGUSR1 or Ctrl-C. It saves a checkpoint after the current
+update and exits with code 75. Start it again with --resume: it ends as if nobody had stopped it. Exit code 1
+means an error.
 
-A config is Python code and runs as such: open only those you trust.
+A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint, or without a path from the newest of the run',
+        help='go on from this checkpoint; without a path, from the newest one of the run',
     )
     parser.add_argument(
         '--amp',
@@ -50,8 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         help='settings to override, as key=value; lists as key="[a,b]" without spaces',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='program that has started several processes (default: none)',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='older launchers set it'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
