@@ -34,6 +34,7 @@ def step_and_inference(cfg, dtype):
     Returns:
         tuple[dict, InstanceData]: The losses, and what was found in the first image.
     """
+    cfg.launcher = 'none'
     cfg.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.001))
     adapt_to_cpu(cfg, {'optim_wrapper.dtype': dtype})
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +86,10 @@ def test_the_supplied_module():
 
 @pytest.mark.skipif(not TOOLS.is_dir(), reason='this MMDetection has no tools')
 def test_mmdetections_own_tools(tmp_path, tiny_coco):
-    """A small Mask R-CNN, ``custom_imports`` alone, and workers that are spawned.
+    """A small Mask R-CNN, and workers that are spawned.
 
-    What ``tools/test.py`` finds with the weights of ``tools/train.py`` is what they find here.
+    ``tools/train.py`` needs ``custom_imports`` alone; ``tools/test.py`` asks for operators before
+    it reads the config. What it finds with the weights of ``tools/train.py`` is what they find here.
     """
     config, work = tmp_path / 'config.py', tmp_path / 'work'
     config.write_text(CONFIG.format(data=tiny_coco, work_dir=work))
@@ -99,7 +101,8 @@ def test_mmdetections_own_tools(tmp_path, tiny_coco):
 
     weights, found = work / 'iter_2.pth', tmp_path / 'found.pkl'
     arguments = [str(config), str(weights), '--out', str(found)]
-    output = without_compiled_operators(str(TOOLS / 'test.py'), *arguments)
+    test = ['-m', 'mcl_mm.operators', str(TOOLS / 'test.py')]
+    output = without_compiled_operators(*test, *arguments)
     assert output.count('operators: from torchvision ') == 1
     assert 'coco/bbox_mAP: ' in output
     assert 'coco/segm_mAP: ' in output
@@ -147,7 +150,12 @@ train_dataloader = dict(
     multiprocessing_context='spawn',
     dataset=dict(filter_cfg=None, **squares),
 )
-test_dataloader = dict(num_workers=1, persistent_workers=False, dataset=squares)
+test_dataloader = dict(
+    num_workers=2,
+    persistent_workers=False,
+    multiprocessing_context='spawn',
+    dataset=squares,
+)
 test_evaluator = dict(ann_file='{data}/annotations.json')
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
 val_cfg = val_dataloader = val_evaluator = None
@@ -183,6 +191,13 @@ def tiny_coco(tmp_path):
         json.dumps(dict(images=images, annotations=annotations, categories=categories))
     )
     return tmp_path
+
+
+@pytest.mark.parametrize('arguments', [[], ['no_such_script.py']])
+def test_a_script_that_is_not_there(monkeypatch, arguments):
+    monkeypatch.setattr(sys, 'argv', ['__main__.py', *arguments])
+    with pytest.raises(SystemExit, match='needs the path of a script'):
+        runpy.run_module('mcl_mm.operators', run_name='__main__')
 
 
 def test_operators_that_cannot_be_loaded(monkeypatch):
