@@ -17,8 +17,9 @@ REGIONS = 64
 
 # Cheaper backbones first: the folder's method is what is tried, not its largest backbone. A
 # cascade RPN alone cannot be built from its config: MMDetection asks it for a number of classes.
+# GLIP's configs of pre-training are for inference only, they name no loss of boxes.
 LARGE = re.compile(
-    r'^cascade-rpn_r50|-ins_|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
+    r'^cascade-rpn_r50|_pretrain_|-ins_|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
 )
 SMALL = re.compile(r'r18|r50|tiny|swin-t|mbv2|mobile|s50|nano')
 
@@ -79,7 +80,8 @@ def small_model(path: Path, bert: Path) -> ConfigDict:
     for part in dicts_of(model):
         if 'lang_model_name' in part:
             part.lang_model_name = str(bert)
-        for key in ('num', 'max_per_img'):  # samplers, and what is kept of proposals
+        # samplers, and what is kept of proposals; without NMS it is the number of queries
+        for key in ('num', 'max_per_img') if 'max_per_img' not in part or 'nms' in part else ():
             if isinstance(part.get(key), int):
                 part[key] = min(part[key], REGIONS)
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'batch_augments'):
