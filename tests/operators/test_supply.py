@@ -145,13 +145,13 @@ squares = dict(
 )
 train_dataloader = dict(
     batch_size=1,
-    num_workers=2,
+    num_workers=1,
     persistent_workers=False,
     multiprocessing_context='spawn',
     dataset=dict(filter_cfg=None, **squares),
 )
 test_dataloader = dict(
-    num_workers=2,
+    num_workers=1,
     persistent_workers=False,
     multiprocessing_context='spawn',
     dataset=squares,

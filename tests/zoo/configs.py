@@ -19,7 +19,7 @@ REGIONS = 64
 # cascade RPN alone cannot be built from its config: MMDetection asks it for a number of classes.
 # GLIP's configs of pre-training are for inference only, they name no loss of boxes.
 LARGE = re.compile(
-    r'^cascade-rpn_r50|_pretrain_|-ins_|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
+    r'^cascade-rpn_r50|-ins_|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
 )
 SMALL = re.compile(r'r18|r50|tiny|swin-t|mbv2|mobile|s50|nano')
 
@@ -44,7 +44,7 @@ def one_per_folder() -> dict[str, Path]:
 
 def _cost(path: Path) -> tuple:
     name = path.stem
-    return bool(LARGE.search(name)), not SMALL.search(name), len(name), name
+    return '_pretrain_' in name, bool(LARGE.search(name)), not SMALL.search(name), len(name), name
 
 
 def _has_detector(path: Path) -> bool:
@@ -122,4 +122,4 @@ def write_bert(folder: Path) -> None:
     words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *WORDS]
     (folder / 'vocab.txt').write_text('\n'.join(words))
     config = BertConfig(len(words), num_hidden_layers=1, intermediate_size=64)
-    BertModel(config).save_pretrained(folder)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)

@@ -50,6 +50,7 @@ def try_detector(path: Path) -> None:
     with tempfile.TemporaryDirectory() as bert:
         model_config = configs.small_model(path, Path(bert))
         model = MODELS.build(model_config)
+        model.init_weights()
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):
             # Inference takes the statistics of this step. With those of no step, features of random
