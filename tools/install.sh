@@ -85,6 +85,8 @@ compile_mmcv() {
             --no-deps --no-build-isolation -w "$wheels" "onedl-mmcv==$MMCV"
     fi
     pip_install 'mmcv with its operators' --force-reinstall --no-deps "$wheels"/onedl_mmcv-"$MMCV"-*.whl
+    py 'import torch, mmcv._ext' ||
+        fail "mmcv was compiled, but its operators cannot be loaded: remove $wheels and try again"
 }
 
 activate_environment() {

@@ -1,14 +1,24 @@
 """How the operators come to stand under mmcv's name, in processes of their own."""
 
 import importlib.util
+import json
 import os
+import pickle
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import mmdet
+import numpy as np
 import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+TOOLS = Path(mmdet.__file__).parent / '.mim/tools'
 
 
 def without_compiled_operators(*command: str, timeout: float = 600) -> str:
@@ -74,17 +84,36 @@ def test_the_supplied_module():
         assert part in missing
 
 
-def test_mmdetections_own_train_py(tmp_path, tiny_coco):
-    """A small Mask R-CNN, ``custom_imports`` alone, and workers that are spawned."""
-    import mmdet
+@pytest.mark.skipif(not TOOLS.is_dir(), reason='this MMDetection has no tools')
+def test_mmdetections_own_tools(tmp_path, tiny_coco):
+    """A small Mask R-CNN, and workers that are spawned.
 
-    config = tmp_path / 'config.py'
-    config.write_text(CONFIG.format(data=tiny_coco, work_dir=tmp_path / 'work'))
-    tool = Path(mmdet.__file__).parent / '.mim/tools/train.py'
-    output = without_compiled_operators(str(tool), str(config))
+    ``tools/train.py`` needs ``custom_imports`` alone; ``tools/test.py`` asks for operators before
+    it reads the config. What it finds with the weights of ``tools/train.py`` is what they find here.
+    """
+    config, work = tmp_path / 'config.py', tmp_path / 'work'
+    config.write_text(CONFIG.format(data=tiny_coco, work_dir=work))
+    output = without_compiled_operators(str(TOOLS / 'train.py'), str(config))
     assert output.count('operators: from torchvision ') == 1
-    assert 'loss_mask' in output
-    assert (tmp_path / 'work' / 'iter_1.pth').is_file()
+    losses = [float(loss) for loss in re.findall(r' loss: ([\d.]+)', output)]
+    assert len(losses) == 2
+    assert all(loss > 0 for loss in losses)
+
+    weights, found = work / 'iter_2.pth', tmp_path / 'found.pkl'
+    arguments = [str(config), str(weights), '--out', str(found)]
+    test = ['-m', 'mcl_mm.operators', str(TOOLS / 'test.py')]
+    output = without_compiled_operators(*test, *arguments)
+    assert output.count('operators: from torchvision ') == 1
+    assert 'coco/bbox_mAP: ' in output
+    assert 'coco/segm_mAP: ' in output
+    detector = init_detector(str(config), str(weights), device='cpu')
+    results = pickle.loads(found.read_bytes())
+    assert [Path(result['img_path']).name for result in results] == ['1.png', '2.png']
+    for result in results:
+        expected = inference_detector(detector, result['img_path']).pred_instances
+        assert len(expected) > 0
+        for key in ('bboxes', 'scores', 'labels'):
+            torch.testing.assert_close(result['pred_instances'][key], expected[key])
 
 
 CONFIG = """
@@ -101,31 +130,37 @@ model = dict(
         mask_head=dict(in_channels=16, conv_out_channels=16, num_classes=1),
     ),
 )
-train_pipeline = [
+pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(64, 64)),
     dict(type='PackDetInputs'),
 ]
+squares = dict(
+    data_root='{data}/',
+    ann_file='annotations.json',
+    data_prefix=dict(img='images/'),
+    metainfo=dict(classes=('square',)),
+    pipeline=pipeline,
+)
 train_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=False,
     multiprocessing_context='spawn',
-    dataset=dict(
-        data_root='{data}/',
-        ann_file='annotations.json',
-        data_prefix=dict(img='images/'),
-        metainfo=dict(classes=('square',)),
-        pipeline=train_pipeline,
-        filter_cfg=None,
-    ),
+    dataset=dict(filter_cfg=None, **squares),
 )
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)
+test_dataloader = dict(
+    num_workers=1,
+    persistent_workers=False,
+    multiprocessing_context='spawn',
+    dataset=squares,
+)
+test_evaluator = dict(ann_file='{data}/annotations.json')
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
 val_cfg = val_dataloader = val_evaluator = None
-test_cfg = test_dataloader = test_evaluator = None
 param_scheduler = []
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1), logger=dict(interval=1))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2), logger=dict(interval=1))
 work_dir = '{work_dir}'
 """
 
@@ -133,11 +168,6 @@ work_dir = '{work_dir}'
 @pytest.fixture
 def tiny_coco(tmp_path):
     """Two images with one square each."""
-    import json
-
-    import numpy as np
-    from PIL import Image
-
     (tmp_path / 'images').mkdir()
     images, annotations = [], []
     for number in (1, 2):
@@ -161,6 +191,13 @@ def tiny_coco(tmp_path):
         json.dumps(dict(images=images, annotations=annotations, categories=categories))
     )
     return tmp_path
+
+
+@pytest.mark.parametrize('arguments', [[], ['no_such_script.py']])
+def test_a_script_that_is_not_there(monkeypatch, arguments):
+    monkeypatch.setattr(sys, 'argv', ['__main__.py', *arguments])
+    with pytest.raises(SystemExit, match='needs the path of a script'):
+        runpy.run_module('mcl_mm.operators', run_name='__main__')
 
 
 def test_operators_that_cannot_be_loaded(monkeypatch):

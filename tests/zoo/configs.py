@@ -5,17 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mmdet
-from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
 from mmengine.config import Config, ConfigDict
 
 MIM = Path(mmdet.__file__).parent / '.mim'
 
-# Side of the images in pixels, and of those that a backbone's last map needs at least.
-SIDE = 64
-SIDES = {'HourglassNet': 128, 'SSDVGG': 300}
+# The classes of detectors that are told them in words.
+WORDS = ('cat', 'dog', 'bird', 'car')
+
+# At most so many proposals of an image, and regions of it that a head learns from.
+REGIONS = 64
 
 # Cheaper backbones first: the folder's method is what is tried, not its largest backbone. A
 # cascade RPN alone cannot be built from its config: MMDetection asks it for a number of classes.
+# GLIP's configs of pre-training are for inference only, they name no loss of boxes.
 LARGE = re.compile(
     r'^cascade-rpn_r50|-ins_|swin-?[bl]|[-_]l[-_]|[-_]x[-_]|x101|r101|r2-101|s101|r152|h40|w40|hg104|b[2-9]'
 )
@@ -42,7 +44,7 @@ def one_per_folder() -> dict[str, Path]:
 
 def _cost(path: Path) -> tuple:
     name = path.stem
-    return bool(LARGE.search(name)), not SMALL.search(name), len(name), name
+    return '_pretrain_' in name, bool(LARGE.search(name)), not SMALL.search(name), len(name), name
 
 
 def _has_detector(path: Path) -> bool:
@@ -53,12 +55,13 @@ def _has_detector(path: Path) -> bool:
         return False
 
 
-def small_model(path: Path) -> ConfigDict:
-    """The detector of a config, without pretrained weights and with at most 50 layers of ResNet.
+def small_model(path: Path, bert: Path) -> ConfigDict:
+    """The detector of a config, without pretrained weights, of few regions, layers and queries.
 
     Args:
         path (Path): A config of MMDetection. Relative paths of teachers in it start at
             :data:`MIM`, the directory to work in.
+        bert (Path): An empty folder, for the language model of detectors that have one.
 
     Returns:
         ConfigDict: The ``model``; of a tracker or a semi-supervised model its ``detector``.
@@ -71,7 +74,16 @@ def small_model(path: Path) -> ConfigDict:
         )
     if model.get('as_two_stage'):
         model.num_queries = 50  # queries are chosen among the pixels of the small maps
-    for part in _dicts(model):
+    if 'language_model' in model:
+        write_bert(bert)
+        model.language_model.name = str(bert)
+    for part in dicts_of(model):
+        if 'lang_model_name' in part:
+            part.lang_model_name = str(bert)
+        # samplers, and what is kept of proposals; without NMS it is the number of queries
+        for key in ('num', 'max_per_img') if 'max_per_img' not in part or 'nms' in part else ():
+            if isinstance(part.get(key), int):
+                part[key] = min(part[key], REGIONS)
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt', 'batch_augments'):
             if part.get(key):
                 part[key] = False if str(part.get('type')).endswith('TIMMBackbone') else None
@@ -86,54 +98,28 @@ def small_model(path: Path) -> ConfigDict:
     return model
 
 
-def image_shapes(model: ConfigDict) -> list[tuple[int, int, int]]:
-    """Channels, height and width of the two images of :func:`small_batch`."""
-    side = max(SIDES.get(part.get('type'), SIDE) for part in _dicts(model))
-    return [(3, side, side)] * 2
-
-
-def _dicts(node: object) -> Iterator[ConfigDict]:
-    """Each dict inside of a config, and itself."""
+def dicts_of(node: object) -> Iterator[ConfigDict]:
+    """Each dict inside of a config, and the config itself."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for child in node:
-            yield from _dicts(child)
+            yield from dicts_of(child)
 
 
-def small_batch(model: ConfigDict) -> dict:
-    """Two synthetic images with boxes, masks, proposals and semantic maps that fit a model.
-
-    A model of videos gets one video of two images.
+def write_bert(folder: Path) -> None:
+    """A BERT of one layer with random weights, as wide as the one that the detectors ask for.
 
     Args:
-        model (ConfigDict): Of :func:`small_model`.
+        folder (Path): Gets the files that transformers loads a language model from.
 
-    Returns:
-        dict: ``inputs`` and ``data_samples`` as a data loader gives them.
+    Raises:
+        ModuleNotFoundError: transformers is not installed.
     """
-    parts = list(_dicts(model))
-    counts = [part.get(key) for part in parts for key in ('num_classes', 'num_things_classes')]
-    classes = min((count for count in counts if isinstance(count, int)), default=80)
-    shapes = image_shapes(model)
-    if model.data_preprocessor.type.endswith('TrackDataPreprocessor'):
-        return demo_track_inputs(1, 2, None, shapes[0], num_classes=classes, with_mask=True)
-    # Hybrid task cascades read semantic maps at the stride of their features.
-    fused = any('semantic_head' in part.get('roi_head', {}) for part in parts)
-    batch = demo_mm_inputs(
-        len(shapes),
-        shapes,
-        num_items=[3, 5],
-        num_classes=min(max(2, classes), 255),  # the semantic maps are of uint8
-        sem_seg_output_strides=8 if fused else 1,
-        # RTMDet's assigner reads masks, where there are any, as tensors
-        with_mask=re.search('[Mm]ask|SOLO|Inst|YOLACT', str(model)) is not None,
-        with_semantic=True,
-    )
-    proposals = demo_mm_proposals(shapes, 50)
-    for sample, boxes in zip(batch['data_samples'], proposals, strict=True):
-        sample.gt_instances.labels %= classes
-        if 'rpn_head' not in model:  # inference would take them in place of the head's own
-            sample.proposals = boxes
-    return batch
+    from transformers import BertConfig, BertModel
+
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *WORDS]
+    (folder / 'vocab.txt').write_text('\n'.join(words))
+    config = BertConfig(len(words), num_hidden_layers=1, intermediate_size=64)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)

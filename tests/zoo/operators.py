@@ -1,10 +1,12 @@
 """Try MMDetection's config folders with the operators from torchvision; print a Markdown table.
 
-    python tests/zoo/operators.py [FOLDER ...]
+    python tests/zoo/operators.py [--compiled DIR] [FOLDER ...]
 
 One config of each folder, without pretrained weights, takes one training step (loss and gradient)
 on two images of 64 x 64 pixels (more where the backbone needs them) and one inference on one, on
 the CPU, in a process of its own. Run it without compiled operators of mmcv; it stops otherwise.
+What fails is tried again with the compiled operators of another mmcv, if you name its folder.
+Some configs need packages that MMDetection does not ask for: pip install 'mcl_mm[zoo]'.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import tempfile
 import traceback
 import warnings
 from multiprocessing.connection import Connection
@@ -23,10 +26,13 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.logging import MessageHub
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcl_mm import operators
 
 sys.path.insert(0, str(Path(__file__).parent))
+import batches
+
 import configs
 
 GIGABYTE = 2**30
@@ -41,9 +47,16 @@ def try_detector(path: Path) -> None:
     torch.manual_seed(0)
     for clock in ('iter', 'epoch'):  # some losses warm up
         MessageHub.get_current_instance().update_info(clock, 0)
-    model_config = configs.small_model(path)
-    model = MODELS.build(model_config)
-    batch = configs.small_batch(model_config)
+    with tempfile.TemporaryDirectory() as bert:
+        model_config = configs.small_model(path, Path(bert))
+        model = MODELS.build(model_config)
+        model.init_weights()
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            # Inference takes the statistics of this step. With those of no step, features of random
+            # weights would grow from layer to layer.
+            layer.momentum = 1.0
+    batch = batches.small_batch(model_config)
     model.train()
     losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
     loss, _ = model.parse_losses(losses)
@@ -53,7 +66,7 @@ def try_detector(path: Path) -> None:
     if not any(p.grad is not None and p.grad.any() for p in model.parameters()):
         raise ValueError('no parameter has a gradient')
     model.eval()
-    batch = configs.small_batch(model_config)
+    batch = batches.small_batch(model_config)
     one = {key: values[:1] for key, values in batch.items()}  # some take one image at a time
     with torch.no_grad():
         found = model(**model.data_preprocessor(one, training=False), mode='predict')
@@ -79,10 +92,19 @@ def record_operators() -> set[str]:
     return called
 
 
+def prepare() -> None:
+    """What the command and each of its processes needs."""
+    warnings.simplefilter('ignore')
+    torch.set_num_threads(1)
+    register_all_modules()
+    os.chdir(configs.MIM)
+
+
 def child(path: Path, answer: Connection, memory: int) -> None:
     """Try one config and send why it failed, or an empty text, and the operators it called."""
+    prepare()
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    called = record_operators()
+    called = record_operators() if operators.is_supplied() else set()
     reason = ''
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -94,9 +116,9 @@ def child(path: Path, answer: Connection, memory: int) -> None:
     answer.send((reason, sorted(called)))
 
 
-def attempt(path: Path, seconds: float, memory: int) -> tuple[str, list[str]]:
+def attempt(path: Path, seconds: float, memory: int, method: str = 'fork') -> tuple[str, list[str]]:
     """Run :func:`child` in a process of its own; too long and too large are reasons as well."""
-    context = multiprocessing.get_context('fork')
+    context = multiprocessing.get_context(method)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=child, args=(path, sender, memory))
     process.start()
@@ -112,28 +134,51 @@ def attempt(path: Path, seconds: float, memory: int) -> tuple[str, list[str]]:
         process.join()
 
 
-def main() -> None:
-    """Print the table."""
+def compare(reason: str, compiled: Path, path: Path, seconds: float, memory: int) -> str:
+    """Add to a reason whether the config fails with compiled operators as well.
+
+    A process that is spawned imports everything anew, from this one's ``sys.path``.
+    """
+    sys.path.insert(0, str(compiled))
+    other, _ = attempt(path, seconds, memory, 'spawn')
+    sys.path.remove(str(compiled))
+    if other == reason:
+        return f'also with compiled operators: {reason}'
+    return f'{reason}; with compiled operators: {other or "passes"}'
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='*', help='folders of configs (default: all)')
-    parser.add_argument('--seconds', type=float, default=120, help='time limit of one config')
+    parser.add_argument('--compiled', type=Path, help='folder that holds an mmcv with operators')
+    parser.add_argument('--seconds', type=float, default=300, help='time limit of one config')
     parser.add_argument('--gigabytes', type=float, default=12, help='memory limit of one config')
     arguments = parser.parse_args()
-    warnings.simplefilter('ignore')
+    if arguments.compiled and not any(arguments.compiled.glob('mmcv/_ext.*')):
+        parser.error(f'{arguments.compiled} holds no mmcv with compiled operators')
     if not operators.is_supplied():
-        sys.exit('mmcv has compiled operators here: use an environment without them')
-    torch.set_num_threads(1)
-    register_all_modules()
-    os.chdir(configs.MIM)
+        parser.error('mmcv has compiled operators here: use an environment without them')
+    return arguments
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = parse_arguments()
+    compiled = arguments.compiled and arguments.compiled.resolve()
+    prepare()
     chosen = configs.one_per_folder()
-    passed = 0
     tried = arguments.folders or list(chosen)
+    limits = arguments.seconds, int(arguments.gigabytes * GIGABYTE)
+    passed = 0
     print('| folder | config | training step and inference | operators called |')
     print('| --- | --- | --- | --- |')
     for folder in tried:
         path = chosen[folder]
-        reason, called = attempt(path, arguments.seconds, int(arguments.gigabytes * GIGABYTE))
+        reason, called = attempt(path, *limits)
         passed += not reason
+        if reason and compiled:
+            reason = compare(reason, compiled, path, *limits)
         names = ', '.join(name for name in called if '_backward' not in name)
         print(f'| {folder} | {path.stem} | {reason or "passes"} | {names} |', flush=True)
     print(f'\n{passed} of {len(tried)} folders pass.')
