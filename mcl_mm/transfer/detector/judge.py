@@ -36,10 +36,7 @@ def refusals(
     """
     if any(key.startswith('neck.projector.') for key in report.unexpected):
         text = 'this is a whole pre-training checkpoint, of which a detector would take the backbone only'
-        fix = (
-            'turn it into a file for detectors with tools/export.py first: python tools/export.py '
-            f'{path} OUT.pth'
-        )
+        fix = f'make a file for detectors of it first: mcl-mm export {path} OUT.pth'
         return [Finding('not-exported', text, fix)]
     if not report.loaded:
         return [nothing_loads(unwrap(model), state_dict, path)]
