@@ -78,6 +78,11 @@ def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:
     """The weights are loaded, into the right levels, with a report."""
     before = f', instead of {cfg.load_from}' if cfg.get('load_from') else ''
     yield Change('load_from', load_from, f'The weights: a file of `mcl-mm export`{before}.')
+    yield from hook_changes(cfg)
+
+
+def hook_changes(cfg: Config) -> Iterator[Change]:
+    """A config gets the hook that brings weights to their places, beside its own ones."""
     hooks = cfg.get('custom_hooks') or []
     if not any(type_name(hook) == 'TransferHook' for hook in hooks):
         parts = parts_of(cfg)

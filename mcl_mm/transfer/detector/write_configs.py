@@ -15,6 +15,7 @@ from .adapt import Adapted, adapt, carried, check_fit, relative, write
 from .child_config import Change, ChildConfig
 from .load_report import LoadReport
 from .rates import rate_changes
+from .settings import base_of
 
 ROOT = Path(mcl_mm.__file__).parents[1]
 # Up to how many images the recipe for small sets is meant; docs/small_sets.md.
@@ -82,7 +83,7 @@ def write_configs(
         OSError, ValueError: A file cannot be read or written, or weights do not fit; nothing is written
             that would load a part of them.
     """
-    base = config if '::' in config else os.path.abspath(config)
+    base = base_of(config)
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
     chosen = choose_recipe(recipe, images)
