@@ -4,9 +4,11 @@ import copy
 import inspect
 import os
 import re
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
 
+from mmdet.models import BaseDetector
 from mmdet.models.necks import FPN
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
@@ -32,7 +34,8 @@ def base_of(config: str) -> str:
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
 
     Returns:
-        str: The absolute path; a name stays one where MMEngine can read it (``'mmdet::gn+ws/...'`` it cannot).
+        str: The absolute path; a name stays one where MMEngine can read it, as it cannot
+        ``'mmdet::gn+ws/...'``.
 
     Raises:
         OSError, ValueError: There is no config of this name.
@@ -75,6 +78,9 @@ def load_detector(base: str) -> Config:
         raise ValueError(f'{base} describes no detector: it has no model.backbone{hint}')
     if type_name(model) in ('MCL', 'SupervisedMCL'):
         raise ValueError(f'{base} is a config of pre-training, not of a detector')
+    kind = class_of(model, scope_of(cfg))
+    if not issubclass(kind, BaseDetector):
+        raise ValueError(f'{base} describes no detector, but a {kind.__name__}')
     return cfg
 
 
@@ -107,10 +113,16 @@ def build(config: dict, scope: str) -> nn.Module:
         for part in (config, config.get('backbone'), config.get('neck')):
             if isinstance(part, dict) and part.get('type'):
                 class_of(part, scope)  # if that is why, it says so better
-        what = str(error).strip('\'"') or type(error).__name__
+        what = ' '.join(str(error).strip('\'"').split()) or bare(error)
         if unknown := re.match(r'(\S+) is not in the \S+ registry', what):
             what = NOT_REGISTERED.format(unknown[1])
         raise ValueError(f'{type_name(config)} cannot be built: {what}') from error
+
+
+def bare(error: Exception) -> str:
+    """An error without words: its kind, and the line of code it comes from."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line
+    return f'{type(error).__name__} at {line!r}'
 
 
 def dicts_in(config: Any, path: str = '') -> Iterator[tuple[str, dict]]:
