@@ -18,26 +18,13 @@ from mcl_mm.transfer.detector.rules import Case, schedule
 from mcl_mm.transfer.detector.rules.backbone import processes_in_statistic
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.detector.settings import build
-from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, ids
+from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, follow, ids
 
 
 @pytest.fixture(scope='module')
 def export():
     """An export of the widths of ``tiny_detector``'s, whose ResNet has the blocks of a ResNet-50."""
     return exported(50)
-
-
-def cure(cfg, fix):
-    """Add a line to a config, as a file that inherits from it would."""
-    lines = {}
-    exec(fix, {}, lines)
-    for key, value in lines.items():
-        if isinstance(value, list):
-            rest = [old for old in cfg[key] if old['type'] != value[value[0] is ...]['type']]
-            at = value.index(...)
-            cfg[key] = value[:at] + rest + value[at + 1 :]
-        else:
-            cfg.merge_from_dict({key: value})
 
 
 def change_neck(cfg):
@@ -110,8 +97,7 @@ def test_each_trap_is_seen_alone(export, trap, spoil, says):
     assert re.search(says, diagnosis.traps[0].text)
     assert f'[{trap}]' in diagnosis.text()
     by_changes = copy.deepcopy(cfg)
-    cure(cfg, diagnosis.traps[0].fix)
-    assert examine(cfg, export).traps == []
+    assert examine(follow(cfg, diagnosis.traps[0].fix), export).traps == []
     if diagnosis.traps[0].changes:  # what adapt writes cures as well
         by_changes.merge_from_dict({c.path: c.value for c in diagnosis.traps[0].changes})
         assert examine(by_changes, export).traps == []
@@ -196,7 +182,7 @@ def test_groups_see_their_own_images(export, group, processes, seen):
     if seen:
         assert f'sees {seen} images' in traps[0].text
     if group == 2:
-        cure(cfg, traps[0].fix)
+        cfg = follow(cfg, traps[0].fix)
         assert cfg.sync_bn_group == 'all'
         assert examine(cfg, export, processes=processes).traps == []
 
@@ -231,14 +217,16 @@ def test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining(expor
     (trap,) = examine(cfg, deep).traps
     assert trap.id == 'other-value-range'
     assert 'train_dataloader, val_dataloader, test_dataloader of the detector do not' in trap.text
-    line = re.search(r'dict\(.*\)$', trap.fix)[0]
-    assert line == "dict(type='mcl_mm.LoadAnyImage', value_range=[100.0, 4000.0])"
-    for name in ('train', 'val'):
-        cfg[f'{name}_dataloader'].dataset.pipeline[0] = eval(line)
-    cfg.test_dataloader.dataset.pipeline[0] = dict(eval(line), value_range=[0, 255])
-    assert 'that test_dataloader of the detector does not' in examine(cfg, deep).traps[0].text
-    cfg.test_dataloader.dataset.pipeline[0] = eval(line)
-    assert examine(cfg, deep).traps == []
+    cured = follow(cfg, trap.fix)
+    loader = dict(type='mcl_mm.LoadAnyImage', value_range=[100.0, 4000.0])
+    for name in ('train', 'val', 'test'):
+        before, after = (c[f'{name}_dataloader'].dataset.pipeline for c in (cfg, cured))
+        assert after == [loader, *before[1:]]
+    assert examine(cured, deep).traps == []
+    cured.test_dataloader.dataset.pipeline[0].value_range = [0, 255]
+    (trap,) = examine(cured, deep).traps
+    assert 'that test_dataloader of the detector does not' in trap.text
+    assert examine(follow(cured, trap.fix), deep).traps == []
 
 
 def test_8_bits_need_no_range(export):
@@ -387,7 +375,7 @@ def test_mmcvs_synchronised_norm_in_one_process(export):
     (trap,) = diagnose(model, export, cfg, processes=1).traps
     assert trap.id == 'mm-sync-bn'
     assert 'mm-sync-bn' not in ids(diagnose(model, export, cfg, processes=8).traps)
-    cure(cfg, trap.fix)
+    cfg = follow(cfg, trap.fix)
     assert cfg.model.neck.norm_cfg == dict(type='SyncBN', requires_grad=True)
     assert diagnose(model, export, cfg, processes=1).traps == []
 
@@ -404,14 +392,65 @@ def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
     assert "'kangaroo', 'emu'" in trap.text
     with pytest.raises(ValueError, match='no box is left. Fix: train_dataloader = '):
         check_classes_known(cfg)
-    cure(cfg, trap.fix)
+    cfg = follow(cfg, trap.fix)
     assert cfg.train_dataloader.dataset.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert cfg.val_dataloader.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert examine(cfg, export).traps == []
     check_classes_known(cfg)
 
 
-def test_settings_inside_lists_are_arguments_of_a_command():
-    """A config cannot reach into a list of the one it inherits from."""
-    finding = curable('a', 'b', {'model.neck.0.norm_cfg': dict(type='BN'), 'model.a': 1})
-    assert finding.fix == 'model = dict(a=1); --cfg-options model.neck.0.norm_cfg.type=BN'
+def test_settings_inside_lists_are_a_new_list():
+    """A config cannot reach into a list of the one it inherits from; what is beside them stays."""
+    norm = dict(type='MMSyncBN', eps=0.1)
+    neck = [dict(type='FPN', norm_cfg=norm), dict(type='BFP', norm_cfg=norm)]
+    cfg = Config(dict(model=dict(neck=neck, bbox_head=None, act_cfg=None)))
+    settings = {
+        'model.neck.0.norm_cfg.type': 'SyncBN',
+        'model.neck.1.norm_cfg': dict(type='GN', num_groups=2),
+        'model.bbox_head.norm_cfg.type': 'BN',
+        'model.act_cfg': dict(type='ReLU'),
+    }
+    cured = follow(cfg, curable('a', 'b', settings, cfg).fix)
+    assert cured.model.to_dict() == dict(
+        neck=[
+            dict(type='FPN', norm_cfg=dict(type='SyncBN', eps=0.1)),
+            dict(type='BFP', norm_cfg=dict(type='GN', num_groups=2)),
+        ],
+        bbox_head=dict(norm_cfg=dict(type='BN')),
+        act_cfg=dict(type='ReLU'),
+    )
+
+
+def test_group_norm_gives_way_whole(export):
+    """Its number of groups would be no setting of the batch norm that takes its place."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.neck.norm_cfg = dict(type='GN', num_groups=2)
+    (trap,) = [t for t in examine(cfg, export).traps if t.id == 'missing-norm']
+    assert examine(follow(cfg, trap.fix), export).traps == []
+
+
+def test_a_norm_without_weights_is_not_judged(export):
+    """CondInst's masks have batch norm of their own, which MMDetection trains on two images."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.sync_bn = None
+    sync = dict(type='SyncBN', requires_grad=True)
+    cfg.model.backbone.norm_cfg = cfg.model.neck.norm_cfg = sync
+    cfg.model.roi_head.bbox_head.norm_cfg = sync
+    cfg.model.roi_head.bbox_head.update(num_shared_convs=4, num_cls_convs=1, type='ConvFCBBoxHead')
+    model = build_detector(cfg.model)
+    model.own = nn.BatchNorm2d(3)
+    found = diagnose(model, export, cfg, processes=8)
+    assert 'own.running_mean' in found.report.missing
+    assert 'bn-small-batch' not in ids(found.traps)
+
+
+@pytest.mark.parametrize('known', [80, 3])
+def test_heads_of_the_data_sets_classes_follow_them(export, tmp_path, known):
+    (tmp_path / 'train.json').write_text(json.dumps(dict(categories=[dict(id=1, name='emu')])))
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), ann_file='train.json')
+    cfg.model.roi_head.bbox_head.num_classes = known
+    (trap,) = examine(cfg, export).traps
+    cured = follow(cfg, trap.fix)
+    assert cured.model.roi_head.bbox_head.num_classes == (1 if known == 80 else 3)
+    assert examine(cured, export).traps == []
