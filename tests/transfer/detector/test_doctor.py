@@ -9,8 +9,9 @@ import torch
 from command_line import call
 from conftest import ROOT, build_detector, tiny_detector
 from mcl_mm.transfer import to_mmdet
+from mcl_mm.transfer.detector.examine import carried_parts
 from mcl_mm.transfer.detector.fit import PARTS
-from tiny_detectors import FASTER_RCNN, deeper, examine, exported, ids
+from tiny_detectors import FASTER_RCNN, deeper, examine, exported, follow, ids
 
 CASCADE_RCNN = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 ATSS = 'atss/atss_r50_fpn_1x_coco.py'
@@ -61,9 +62,15 @@ def test_variants_of_other_names_are_errors_and_told(export, settings, says):
     ('name', 'error'), [(ATSS, 'level-shift'), (CASCADE_RCNN, 'box-head-stages')]
 )
 def test_weights_that_plain_names_misplace_need_the_hook(export, name, error):
-    plain = examine(deeper(tiny_detector(name)), export)
+    cfg = deeper(tiny_detector(name))
+    cfg.custom_imports = dict(imports='json')
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    plain = examine(cfg, export)
     assert ids(plain.errors) == [error]
-    assert 'mcl_mm.TransferHook' in plain.errors[0].fix
+    cured = follow(cfg, plain.errors[0].fix)
+    assert cured.custom_imports.imports == ['json', 'mcl_mm']
+    assert cured.custom_hooks == [dict(type='EMAHook'), dict(type='mcl_mm.TransferHook')]
+    assert examine(cured, export, carried_parts(cured)).errors == []
     with pytest.raises(ValueError, match='TransferHook'):
         plain.check()
     hooked = examine(deeper(tiny_detector(name)), export, PARTS)

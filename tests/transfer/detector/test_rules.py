@@ -1,6 +1,7 @@
 """The rule book: each trap alone in an otherwise clean config, and its cure."""
 
 import copy
+import inspect
 import json
 import re
 
@@ -15,7 +16,7 @@ from mcl_mm.transfer import diagnose
 from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.finding import curable
 from mcl_mm.transfer.detector.rules import Case, schedule
-from mcl_mm.transfer.detector.rules.backbone import processes_in_statistic
+from mcl_mm.transfer.detector.rules.backbone import other_region_stage, processes_in_statistic
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, follow, ids
@@ -58,36 +59,37 @@ def keep_scheduler(index):
     return keep
 
 
-@pytest.mark.parametrize(
-    ('trap', 'spoil', 'says'),
-    [
-        ('frozen-stages', change_backbone(frozen_stages=1), 'first conv1.weight'),
-        ('frozen-norm', change_backbone(norm_cfg=dict(type='BN', requires_grad=False)), 'frozen'),
-        ('norm-eval', change_backbone(norm_eval=True), 'statistics of pre-training'),
-        ('bn-small-batch', change('sync_bn', None), 'sees 2 images'),
-        ('other-input', change_input(bgr_to_rgb=False), 'BGR'),
-        ('other-input', change_input(mean=[0.0, 0.0, 0.0]), r'mean \[0.0, 0.0, 0.0\]'),
-        ('other-input', change_input(std=[1.0, 1.0, 1.0]), r'std \[1.0, 1.0, 1.0\]'),
-        ('other-input', change_input(mean=None, std=None), 'mean None'),
-        ('resnet-variant', change_backbone(style='caffe'), "style 'caffe' and not 'pytorch'"),
-        ('missing-norm', change_neck, 'follows every conv of the pyramid, and here none'),
-        ('missing-norm', change_box_norm, "follows each of the box head's convs"),
-        ('no-box-convs', change_box_head, 'no place for the four convs'),
-        ('other-pyramid', change('model.neck.act_cfg', dict(type='ReLU')), 'has no act_cfg'),
-        ('other-box-convs', change('model.roi_head.bbox_head.conv_cfg', dict(type='ConvWS')),
-         'are plain ones'),
-        ('second-source',
-         change_backbone(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
-         'backbone also starts from torchvision://resnet50'),
-        ('lr-not-scaled', change('train_dataloader.batch_size', 8),
-         'for 16 images per step and this run has 64: it is 0.25 times'),
-        ('lr-far', change('optim_wrapper.optimizer.lr', 0.2), '10 times that of the 1x'),
-        ('no-warmup', keep_scheduler(1), 'starts at its full height'),
-        ('no-decay', keep_scheduler(0), 'never lowered'),
-        ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
-        ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
-    ],
-)  # fmt: skip
+# A trap, what makes it, and words of the finding.
+TRAPS = [
+    ('frozen-stages', change_backbone(frozen_stages=1), 'first conv1.weight'),
+    ('frozen-norm', change_backbone(norm_cfg=dict(type='BN', requires_grad=False)), 'frozen'),
+    ('norm-eval', change_backbone(norm_eval=True), 'statistics of pre-training'),
+    ('bn-small-batch', change('sync_bn', None), 'sees 2 images'),
+    ('other-input', change_input(bgr_to_rgb=False), 'BGR'),
+    ('other-input', change_input(mean=[0.0, 0.0, 0.0]), r'mean \[0.0, 0.0, 0.0\]'),
+    ('other-input', change_input(std=[1.0, 1.0, 1.0]), r'std \[1.0, 1.0, 1.0\]'),
+    ('other-input', change_input(mean=None, std=None), 'mean None'),
+    ('resnet-variant', change_backbone(style='caffe'), "style 'caffe' and not 'pytorch'"),
+    ('missing-norm', change_neck, 'follows every conv of the pyramid, and here none'),
+    ('missing-norm', change_box_norm, "follows each of the box head's convs"),
+    ('no-box-convs', change_box_head, 'no place for the four convs'),
+    ('other-pyramid', change('model.neck.act_cfg', dict(type='ReLU')), 'has no act_cfg'),
+    ('other-box-convs', change('model.roi_head.bbox_head.conv_cfg', dict(type='ConvWS')),
+     'are plain ones'),
+    ('second-source',
+     change_backbone(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+     'backbone also starts from torchvision://resnet50'),
+    ('lr-not-scaled', change('train_dataloader.batch_size', 8),
+     'for 16 images per step and this run has 64: it is 0.25 times'),
+    ('lr-far', change('optim_wrapper.optimizer.lr', 0.2), '10 times that of the 1x'),
+    ('no-warmup', keep_scheduler(1), 'starts at its full height'),
+    ('no-decay', keep_scheduler(0), 'never lowered'),
+    ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
+    ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('trap', 'spoil', 'says'), TRAPS)
 def test_each_trap_is_seen_alone(export, trap, spoil, says):
     cfg = deeper(tiny_detector(FASTER_RCNN))
     spoil(cfg)
@@ -279,12 +281,36 @@ def test_heads_of_another_kind_are_no_trap(export):
     assert 'this detector has no such layers' in diagnosis.notes[0]
 
 
-def test_every_finding_is_documented():
+def test_the_stage_of_a_c4_detector_is_cured():
+    cfg = get_config('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py')
+    case = Case(cfg, None, meta=META)
+    finding = other_region_stage(case)
+    assert finding.id == 'other-region-stage'
+    assert other_region_stage(case._replace(cfg=follow(cfg, finding.fix))) is None
+
+
+def test_the_line_of_every_rule_is_followed():
+    """A new rule needs a case above, or a test of its own that follows its line."""
+    elsewhere = {
+        'mm-sync-bn': test_mmcvs_synchronised_norm_in_one_process,
+        'other-region-stage': test_the_stage_of_a_c4_detector_is_cured,
+        'other-classes': test_boxes_of_classes_that_the_data_set_does_not_know,
+        'other-value-range': test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining,
+    }
+    assert {trap for trap, *_ in TRAPS} | set(elsewhere) == found_in('rules/*.py')
+    assert all('follow(' in inspect.getsource(test) for test in elsewhere.values())
+
+
+def found_in(*patterns):
+    """Ids of the findings that source files make."""
     folder = ROOT / 'mcl_mm/transfer/detector'
-    files = [folder / 'judge.py', folder / 'doctor.py', *sorted((folder / 'rules').glob('*.py'))]
-    source = ''.join(path.read_text() for path in files)
+    source = ''.join(p.read_text() for pattern in patterns for p in folder.glob(pattern))
+    return set(re.findall(r"(?:Finding|curable)\(\s*'([a-z-]+)'", source))
+
+
+def test_every_finding_is_documented():
     documented = re.findall(r'^\| `([a-z-]+)` \|', (ROOT / 'docs/doctor.md').read_text(), re.M)
-    found = set(re.findall(r"(?:Finding|curable)\(\s*'([a-z-]+)'", source))
+    found = found_in('judge.py', 'doctor.py', 'rules/*.py')
     json_keys = {'schema', 'ok', 'parts', 'total', 'left_out', 'notes'}
     assert found == set(documented) - json_keys
 
