@@ -56,7 +56,7 @@ def examine(name: str) -> dict:
     processes = planned_processes(cfg)
     diagnosis = diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
     diagnosis.check()
-    case = Case(detector, model.train(), processes=processes)
+    case = Case(detector, model, processes=processes)
     advised = [finding for rule in schedule.RULES if (finding := rule(case))]
     found = {trap.id: trap.fix for trap in [*diagnosis.traps, *advised]}
     return dict(outcome='adapted', advice=found)

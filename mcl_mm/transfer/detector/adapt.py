@@ -62,7 +62,8 @@ def finetune_changes(
     Raises:
         ValueError: The detector cannot be built.
     """
-    model = (model or build(cfg.model, scope_of(cfg))).train()
+    model = model or build(cfg.model, scope_of(cfg))
+    model.train()  # detectors with a teacher do not return themselves from it
     meta = {k: (meta or {}).get(k) or value for k, value in RECIPES.items()}
     case = Case(cfg, model, names, meta, parts_of(cfg))
     changes = {}

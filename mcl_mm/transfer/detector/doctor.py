@@ -88,7 +88,8 @@ def diagnose(
     Raises:
         ValueError: The model is no detector with a backbone.
     """
-    model = unwrap(model).train()
+    model = unwrap(model)
+    model.train()  # detectors with a teacher do not return themselves from it
     if not hasattr(model, 'backbone'):
         raise ValueError(f'a {type(model).__name__} has no backbone that weights could go to')
     state_dict = checkpoint['state_dict']

@@ -13,7 +13,7 @@ from .doctor import Diagnosis, diagnose
 from .finding import Finding
 from .judge import check_sources
 from .rules.backbone import MACHINE
-from .settings import build, scope_of
+from .settings import DETECTORS, build, scope_of
 from .sources import gather
 
 
@@ -78,8 +78,6 @@ def examine(
     Raises:
         Exception: A config is code, and so is what it builds. ValueError and OSError are ours.
     """
-    from mmdet.models import BaseDetector  # here, for what it prints
-
     if processes is not None and processes < 1:
         raise ValueError(f'--processes must be at least 1, got {processes}')
     cfg = Config.fromfile(find_config(config))
@@ -90,7 +88,7 @@ def examine(
     if path:
         checkpoint = read_checkpoint(path)
     model = build(cfg.model, scope_of(cfg))
-    if not isinstance(model, BaseDetector):
+    if not isinstance(model, DETECTORS):
         raise ValueError(f'{config} is not the config of a detector: {type(model).__name__}')
     parts = carried_parts(cfg)
     if checkpoint is None:

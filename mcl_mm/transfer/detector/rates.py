@@ -63,7 +63,8 @@ def rate_changes(
     if pretrained_lr is None and lr_decay is None:
         return []
     optim = checked(cfg, pretrained_lr, lr_decay)
-    model = build(cfg.model, scope_of(cfg)).train()
+    model = build(cfg.model, scope_of(cfg))
+    model.train()
     reason = ' '.join(words(pretrained_lr, lr_decay))
     if pretrained_lr is None and 'ConvNeXt' in type(model.backbone).__name__:
         return list(by_layers(model.backbone, optim, lr_decay, reason))

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
 
-from mmdet.models import BaseDetector
+from mmdet.models import BaseDetector, BaseMOTModel
 from mmdet.models.necks import FPN
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
@@ -20,6 +20,8 @@ from .fit import PARTS
 
 BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
+# What has a backbone and finds objects, in images or in videos.
+DETECTORS = (BaseDetector, BaseMOTModel)
 # Classes whose shared convs are those of the projector.
 BOX_HEADS = ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead')
 LATERALS = 'neck.lateral_convs.'
@@ -79,8 +81,8 @@ def load_detector(base: str) -> Config:
     if type_name(model) in ('MCL', 'SupervisedMCL'):
         raise ValueError(f'{base} is a config of pre-training, not of a detector')
     kind = class_of(model, scope_of(cfg))
-    if not issubclass(kind, BaseDetector):
-        raise ValueError(f'{base} describes no detector, but a {kind.__name__}')
+    if not issubclass(kind, DETECTORS):
+        raise ValueError(f'{base} describes no detector: {kind.__name__} is none')
     return cfg
 
 
@@ -113,8 +115,9 @@ def build(config: dict, scope: str) -> nn.Module:
         for part in (config, config.get('backbone'), config.get('neck')):
             if isinstance(part, dict) and part.get('type'):
                 class_of(part, scope)  # if that is why, it says so better
-        what = ' '.join(str(error).strip('\'"').split()) or bare(error)
-        if unknown := re.match(r'(\S+) is not in the \S+ registry', what):
+        what = error.args[0] if isinstance(error, KeyError) and error.args else error
+        what = ' '.join(str(what).split()) or bare(error)
+        if unknown := re.match(r'(\S+) is not in the .+? registry', what):
             what = NOT_REGISTERED.format(unknown[1])
         raise ValueError(f'{type_name(config)} cannot be built: {what}') from error
 
