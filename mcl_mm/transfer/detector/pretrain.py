@@ -171,8 +171,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
     settings['type'] = (
         f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
     )
-    for name in (*SOURCES, 'frozen_stages'):  # the default freezes nothing
-        settings.pop(name, None)
+    settings = {k: v for k, v in settings.items() if k not in (*SOURCES, 'frozen_stages')}
     if has_region_stage(cfg):  # the detector has the last stage of the ResNet in its head
         settings.update(WHOLE_RESNET)
     if names_batch_norm(settings.get('norm_cfg')):

@@ -90,12 +90,7 @@ def write_configs(
     checkpoint = read_checkpoint(weights) if weights else None
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
-    said, report, failure = [], adapted.filled, None
-    if checkpoint:
-        try:
-            report = check_fit(adapted.finetune.load(), checkpoint['state_dict'])
-        except ValueError as error:
-            failure = error
+    said, (report, failure) = [], fit_of(adapted, checkpoint)
     if not failure:  # what is refused here is refused before anything is written
         adapted = with_rates(adapted, report, pretrained_lr, lr_decay)
     pretrain = folder / f'{name}_pretrain.py'
@@ -112,6 +107,18 @@ def write_configs(
     carries = carried(adapted.finetune.load(), names)
     said.append(write_finetune(folder, adapted, name, carries, export, weights))
     return '\n'.join(said)
+
+
+def fit_of(
+    adapted: Adapted, checkpoint: Optional[dict]
+) -> tuple[Optional[LoadReport], Optional[ValueError]]:
+    """What the detector takes of the weights, or of those still to be made; or why it takes none."""
+    if checkpoint is None:
+        return adapted.filled, None
+    try:
+        return check_fit(adapted.finetune.load(), checkpoint['state_dict']), None
+    except ValueError as error:
+        return None, error
 
 
 def with_rates(
