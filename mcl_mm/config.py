@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path
 
 RECIPES = Path(__file__).parent / '.mim' / 'configs'
@@ -126,10 +126,15 @@ def find_in_package(name: str) -> str:
         FileNotFoundError: There is none, or no such package.
         ValueError: The name is not of this form.
     """
-    try:
-        package, config = _get_package_and_cfg_path(name)
-    except AssertionError as error:  # a package that MMEngine's table lacks
-        raise ValueError(f'{name}: {error}') from None
+    module, _, config = name.partition('::')  # MMEngine's own parser knows letters and digits only
+    if '/' not in config:
+        raise ValueError(
+            f'{name}: specify the package name, the folder and the file, as '
+            "'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
+        )
+    if module not in MODULE2PACKAGE:
+        raise ValueError(f'{name}: MMEngine does not support to load {module} configs')
+    package = MODULE2PACKAGE[module]
     try:
         path = Path(get_installed_path(package), '.mim', 'configs', config)
     except ImportError:

@@ -1,5 +1,10 @@
 """A tiny Faster R-CNN with the blocks of a ResNet-50, and an export for it."""
 
+import tempfile
+from pathlib import Path
+
+from mmengine.config import Config
+
 from conftest import build_detector, tiny_detector
 from mcl_mm.transfer import diagnose
 
@@ -26,6 +31,15 @@ def deeper(cfg, depth=50):
 
 def examine(cfg, checkpoint, parts=None, processes=8):
     return diagnose(build_detector(cfg.model), checkpoint, cfg, parts, processes)
+
+
+def follow(cfg, advice):
+    """What MMEngine makes of a config that inherits from ``cfg`` and has the lines of a fix."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder) / 'base.py'
+        base.write_text('\n'.join(f'{key} = {value!r}' for key, value in cfg.to_dict().items()))
+        lines = advice.replace('; ', '\n')
+        return Config.fromstring(f'_base_ = {str(base)!r}\n{lines}\n', '.py')
 
 
 def ids(findings):

@@ -38,11 +38,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='pre-training recipe to inherit from: a path, or the name of a shipped one, such as '
         'mcl_r50_small (default: mcl_r50_small for up to 50,000 --images, else mcl_r50_100e)',
     )
+    parser.add_argument(
+        '--pretrained-lr',
+        type=float,
+        metavar='FACTOR',
+        help='learning rate of what starts pre-trained, as a factor of the rate (default: as the config)',
+    )
+    parser.add_argument(
+        '--lr-decay',
+        type=float,
+        metavar='FACTOR',
+        help='factor of the learning rate for each layer of the backbone towards the image (default: none)',
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the configs and say what they change."""
     from mcl_mm.transfer.detector.write_configs import write_configs
 
-    written = write_configs(args.config, args.weights, args.out_dir, args.recipe, args.images)
+    written = write_configs(
+        args.config,
+        args.weights,
+        args.out_dir,
+        args.recipe,
+        args.images,
+        args.pretrained_lr,
+        args.lr_decay,
+    )
     print(written)

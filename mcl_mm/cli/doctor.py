@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--processes',
         type=int,
         metavar='N',
-        help="GPUs that you will train on (default: as many as the config's base_batch_size takes)",
+        help="GPUs that you will train on (default: as many as the config's base_batch_size takes, else 8)",
     )
     parser.add_argument(
         '--cfg-options',

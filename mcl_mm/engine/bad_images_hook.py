@@ -122,7 +122,7 @@ class BadImagesHook(Hook):
             f'{bad} of {seen} images seen cannot be used: {bad / seen:.1%}, more than the '
             f'{self.max_share:.1%} that BadImagesHook.max_share allows. They are listed in '
             f'{os.path.join(runner.work_dir, self.FILE)}, the last one {shown(path)} ({reason}). Find '
-            'all of them with tools/check_images.py DIR --list LIST. Mend the files, or raise '
+            'all of them with `mcl-mm check-images DIR --list LIST`. Mend the files, or raise '
             'max_share, and go on with --resume; or train on the good ones alone, from the end of an '
             'epoch on, with --resume CHECKPOINT and train_dataloader.dataset.ann_file=LIST'
         )

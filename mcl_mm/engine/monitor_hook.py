@@ -240,7 +240,7 @@ class MonitorHook(Hook):
             f'Level {level} is still at chance after {runner.iter + 1} of {runner.max_iters} '
             f'iterations: its loss a side is {loss:.4f}, blind predictions among {targets} targets '
             f'lose {chance:.4f}. Check that images and montage look right '
-            '(tools/browse_montage.py) and that the learning rate suits the batch size',
+            '(`mcl-mm browse CONFIG OUT.png`) and that the learning rate suits the batch size',
         )
 
     def warn_if(self, wrong: bool, name: str, message: str) -> None:

@@ -53,7 +53,9 @@ def check_start(runner: Runner) -> None:
         check_resume(runner, model)
     elif start_file(runner):
         check_load_from(runner, model)
-    for source, report in check_sources(model):  # parts that start from a file of their own
+    for source, report in check_sources(
+        model, runner.cfg
+    ):  # parts that start from a file of their own
         where = f'model.{source.where}'.rstrip('.')
         print_log(f'Weights of {source.path} in {where}:\n{report.table()}', 'current')
 
@@ -264,7 +266,7 @@ def check_resume(runner: Runner, model: nn.Module) -> None:
     checkpoint = read_checkpoint(path)
     if not checkpoint['resumable']:
         # The advice below has to work: the same judge that load_from will meet.
-        check_load(model, own_names(model, checkpoint['state_dict']), path)
+        check_load(model, own_names(model, checkpoint['state_dict']), path, runner.cfg)
         raise ValueError(
             f'{path} holds weights but not the state of a run. To start from weights, use '
             f'--cfg-options load_from={path} instead of --resume'
@@ -288,7 +290,7 @@ def check_load_from(runner: Runner, model: nn.Module) -> None:
         weights = own_names(model, checkpoint['state_dict'])
         if weights is not checkpoint['state_dict']:
             runner.register_hook(StartFromExport())
-        report = check_load(model, weights, path)
+        report = check_load(model, weights, path, runner.cfg)
         print_log(f'Weights of {path}:\n{report.table()}', 'current')
         return
     hook = next((hook for hook in runner.hooks if isinstance(hook, TransferHook)), None)

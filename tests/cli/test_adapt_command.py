@@ -1,4 +1,4 @@
-"""tools/adapt.py as a user calls it: what it writes runs as written."""
+"""``mcl-mm adapt`` as a user calls it: what it writes runs as written."""
 
 import re
 import sys
@@ -193,7 +193,7 @@ def test_weights_of_another_network_point_to_pretraining(work, monkeypatch, tmp_
         assert message.endswith(f'{name}_pretrain.py pre-trains this detector itself'), message
         assert not (tmp_path / f'{name}_finetune.py').exists()
         Config.fromfile(f'{name}_pretrain.py')
-    assert 'tools/export.py first' in refusal('own.py', '--weights', 'whole.pth')
+    assert 'first: mcl-mm export whole.pth OUT.pth' in refusal('own.py', '--weights', 'whole.pth')
 
 
 def test_without_pyramid_weights_still_have_a_use(work, monkeypatch, tmp_path, capsys):
@@ -229,7 +229,9 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
     succeed('adapt', 'configs/own.py', '--out-dir', 'out/deep')
     assert "_base_ = '../../configs/own.py'" in (tmp_path / 'out/deep/own_finetune.py').read_text()
     Config.fromfile('out/deep/own_finetune.py')
-    succeed('adapt', RETINANET)
+    succeed('adapt', RETINANET, '--pretrained-lr', '0.1')
+    written = Config.fromfile('retinanet_r50_fpn_1x_coco_finetune.py').optim_wrapper
+    assert written.paramwise_cfg.custom_keys['backbone.'] == dict(lr_mult=0.1)
     assert (
         f"_base_ = '{RETINANET}'"
         in (tmp_path / 'retinanet_r50_fpn_1x_coco_finetune.py').read_text()
@@ -284,6 +286,8 @@ def test_a_recipe_by_name_or_path(tmp_path, recipe):
         ([RETINANET, '--weights', '{tmp}/notes.pth', '--out-dir', '{tmp}'], 'ValueError: .*notes.pth'),
         ([RETINANET, '--recipe', 'mcl_r50_smal', '--out-dir', '{tmp}'],
          'FileNotFoundError: no config at mcl_r50_smal.*Did you mean mcl_r50_small'),
+        ([RETINANET, '--lr-decay', '2', '--out-dir', '{tmp}'],
+         r'ValueError: --lr-decay must be a factor in \(0, 1\], got 2'),
         ([RETINANET, '--images', '/nowhere', '--out-dir', '{tmp}'],
          'FileNotFoundError: no image folder at /nowhere'),
     ],

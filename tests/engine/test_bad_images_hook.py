@@ -117,7 +117,7 @@ def test_too_many_stop_the_run_with_the_list_and_what_to_do(images, tmp_path):
     assert message.startswith('4 of ')
     assert 'more than the 3.0% that BadImagesHook.max_share allows' in message
     assert str(tmp_path / 'work/bad_images.txt') in message
-    assert 'tools/check_images.py DIR --list LIST' in message
+    assert 'mcl-mm check-images DIR --list LIST' in message
     assert len(listed(tmp_path / 'work')) == 4
 
 

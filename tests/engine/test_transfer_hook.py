@@ -24,7 +24,7 @@ HOOK = dict(type='mcl_mm.TransferHook')
 
 @pytest.fixture
 def export(pretrained, tmp_path):
-    """A file of weights as tools/export.py writes it."""
+    """A file of weights as the command ``export`` writes it."""
     path = tmp_path / 'export.pth'
     torch.save(dict(state_dict=to_mmdet(pretrained.state_dict()), meta={}), path)
     return path
@@ -147,7 +147,7 @@ def test_a_backbone_from_elsewhere(pretrained, make_runner, tmp_path):
 @pytest.mark.parametrize(
     ('weights', 'message'),
     [
-        (lambda model: model.state_dict(), r'tools/export\.py first'),
+        (lambda model: model.state_dict(), 'mcl-mm export '),
         (lambda model: model.backbone.state_dict(), 'none of these weights fits'),
         (lambda model: {k: v for k, v in to_mmdet(model.state_dict()).items() if k[0] != 'b'},
          'no weight of the backbone'),
@@ -265,5 +265,5 @@ def test_all_of_several_processes_end_and_one_prints(pretrained, tmp_path, free_
     results = sorted(queue.get(timeout=120) for _ in ranks)
     for process in ranks:
         process.join()
-    assert all('tools/export.py first' in error for _, error, _ in results)
+    assert all('first: mcl-mm export ' in error for _, error, _ in results)
     assert ['not-exported' in printed for _, _, printed in results] == [True, False]

@@ -25,7 +25,7 @@ from mcl_mm.transfer.detector.adapt import adapt
 from mcl_mm.transfer.detector.doctor import diagnose
 from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.rules import Case, schedule
-from mcl_mm.transfer.detector.settings import build, load_detector, scope_of
+from mcl_mm.transfer.detector.settings import base_of, build, load_detector, scope_of
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim/configs'
 RECIPE = Path(__file__).parents[2] / 'configs/mcl_r50_100e.py'
@@ -38,15 +38,15 @@ def configs() -> list[str]:
 
 
 def no_initialisation() -> None:
-    """Leave weights as the memory was: names and shapes are what counts here."""
+    """Make weights zero, which is fast: names and shapes are what counts here."""
     for name in dir(torch.nn.init):
         if name.endswith('_') and not name.startswith('_'):
-            setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
+            setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor.data.zero_())
 
 
 def examine(name: str) -> dict:
     """Adapt one config, then let the doctor examine what came out, and the schedule of the original."""
-    base = f'mmdet::{name}'
+    base = base_of(f'mmdet::{name}')
     detector = load_detector(base)
     adapted = adapt(base, str(RECIPE), 'weights.pth')
     cfg = adapted.finetune.load()
@@ -56,7 +56,7 @@ def examine(name: str) -> dict:
     processes = planned_processes(cfg)
     diagnosis = diagnose(model, checkpoint, cfg, carried_parts(cfg), processes)
     diagnosis.check()
-    case = Case(detector, model.train(), processes=processes)
+    case = Case(detector, model, processes=processes)
     advised = [finding for rule in schedule.RULES if (finding := rule(case))]
     found = {trap.id: trap.fix for trap in [*diagnosis.traps, *advised]}
     return dict(outcome='adapted', advice=found)

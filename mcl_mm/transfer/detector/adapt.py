@@ -62,7 +62,8 @@ def finetune_changes(
     Raises:
         ValueError: The detector cannot be built.
     """
-    model = (model or build(cfg.model, scope_of(cfg))).train()
+    model = model or build(cfg.model, scope_of(cfg))
+    model.train()  # detectors with a teacher do not return themselves from it
     meta = {k: (meta or {}).get(k) or value for k, value in RECIPES.items()}
     case = Case(cfg, model, names, meta, parts_of(cfg))
     changes = {}
@@ -77,7 +78,12 @@ def finetune_changes(
 def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:
     """The weights are loaded, into the right levels, with a report."""
     before = f', instead of {cfg.load_from}' if cfg.get('load_from') else ''
-    yield Change('load_from', load_from, f'The weights: a file of tools/export.py{before}.')
+    yield Change('load_from', load_from, f'The weights: a file of `mcl-mm export`{before}.')
+    yield from hook_changes(cfg)
+
+
+def hook_changes(cfg: Config) -> Iterator[Change]:
+    """A config gets the hook that brings weights to their places, beside its own ones."""
     hooks = cfg.get('custom_hooks') or []
     if not any(type_name(hook) == 'TransferHook' for hook in hooks):
         parts = parts_of(cfg)
@@ -163,13 +169,13 @@ class Adapted(NamedTuple):
         finetune (ChildConfig): The config that fine-tunes it.
         pretrain (ChildConfig, optional): The config that pre-trains it; None where it cannot be.
         why_not (str): Why there is none.
-        whole (ChildConfig): The detector that takes all of an export.
+        filled (LoadReport, optional): What an export of the pre-trained model fills; None without one.
     """
 
     finetune: ChildConfig
     pretrain: Optional[ChildConfig]
     why_not: str
-    whole: ChildConfig
+    filled: Optional[LoadReport]
 
 
 def adapt(base: str, recipe: str, export: str, checkpoint: Optional[dict] = None) -> Adapted:
@@ -189,21 +195,21 @@ def adapt(base: str, recipe: str, export: str, checkpoint: Optional[dict] = None
     detector = load_detector(base)
     model = build(detector.model, scope_of(detector))
     whole = ChildConfig(base, detector, finetune_changes(detector, export, model=model))
-    pretrain, why_not = None, ''
+    pretrain, why_not, filled = None, '', None
     try:
         held = Config.fromfile(recipe)
         pretrain = ChildConfig(str(recipe), held, pretrain_changes(whole.load(), held))
         weights = to_mmdet(build(pretrain.load().model, 'mcl_mm').state_dict())
-        check_fit(whole.load(), weights)
+        filled = check_fit(whole.load(), weights)
     except NoPyramidError as error:
         if checkpoint is None:
             raise NoPyramidError(f'{error}. Without --weights there is nothing to carry') from error
         why_not = str(error)
     if checkpoint is None:
-        return Adapted(whole, pretrain, why_not, whole)
+        return Adapted(whole, pretrain, why_not, filled)
     names = set(checkpoint['state_dict'])
     changes = finetune_changes(detector, export, names, checkpoint['meta'], model)
-    return Adapted(ChildConfig(base, detector, changes), pretrain, why_not, whole)
+    return Adapted(ChildConfig(base, detector, changes), pretrain, why_not, filled)
 
 
 def write(path: Path, config: ChildConfig, comment: list[str], base: str) -> str:

@@ -67,19 +67,26 @@ class ChildConfig(NamedTuple):
             base (str, optional): Another way to write ``base``, such as a relative path. Defaults to
                 None.
         """
-        held, tree = dict(self.held.items()), {}
-        for change in self.changes:
-            *parents, last = change.path.split('.')
-            node, old = tree, held
-            for key in parents:
-                node, old = node.setdefault(key, {}), item(old, key)
-            node[last] = replacing(item(old, last), change.value)
-        lines = [f'_base_ = {(base or self.base)!r}', '']
-        for key, settings in tree.items():
-            value = merged(settings, item(held, key), f'_base_.{key}')
-            lines.append(f'{key} = {as_code(value)}')
+        lines = [f'_base_ = {(base or self.base)!r}', '', *assignments(self.held, self.changes)]
         code, _ = FormatCode('\n'.join(lines) + '\n', style_config=STYLE)
         return '\n'.join([*comment_lines(comment), code])
+
+
+def assignments(held: Config, changes: Iterable[Change]) -> list[str]:
+    """Changes as lines of a config that inherits from one in which ``held`` is."""
+    held, tree = dict(held.items()), {}
+    for change in changes:
+        *parents, last = change.path.split('.')
+        node, old = tree, held
+        for key in parents:
+            node, old = node.setdefault(key, {}), item(old, key)
+            if old is None:  # it cannot be merged with
+                node['_delete_'] = True
+        node[last] = replacing(item(old, last), change.value)
+    return [
+        f'{key} = {as_code(merged(settings, item(held, key), f"_base_.{key}"))}'
+        for key, settings in tree.items()
+    ]
 
 
 def alike(settings: list[str]) -> list[str]:
@@ -121,20 +128,25 @@ def merged(new: Any, old: Any, path: str) -> Any:
         return new
     if isinstance(old, (list, tuple)):
         return [
-            ItemOfBase(f'{path}[{number}]', new.get(str(number), {})) for number in range(len(old))
+            inside(new[str(n)], one, f'{path}[{n}]') if str(n) in new else Code(f'{path}[{n}]')
+            for n, one in enumerate(old)
         ]
     return {key: merged(value, item(old, key), f'{path}.{key}') for key, value in new.items()}
 
 
+def inside(new: Any, old: Any, path: str) -> Any:
+    """Settings inside an item of a list, where MMEngine merges nothing."""
+    if type(new) is not dict or new.get('_delete_') or not isinstance(old, dict):
+        return {k: v for k, v in new.items() if k != '_delete_'} if isinstance(new, dict) else new
+    return ItemOfBase(path, {k: inside(v, item(old, k), f'{path}.{k}') for k, v in new.items()})
+
+
 class ItemOfBase(dict):
-    """An item of a list in the base, with some settings replaced."""
+    """An item of a list in the base, or a part of one, with some settings replaced."""
 
     def __init__(self, path: str, settings: dict) -> None:
         super().__init__(settings)
         self.path = path
-        for value in self.values():  # replaced, not merged
-            if isinstance(value, dict):
-                value.pop('_delete_', None)
 
 
 def comment_lines(paragraphs: Iterable[str]) -> list[str]:
@@ -164,8 +176,6 @@ def as_code(value: Any) -> str:
             f'{key}={as_code(v)}' if named else f'{key!r}: {as_code(v)}' for key, v in value.items()
         ]
         if isinstance(value, ItemOfBase):
-            if not value:
-                return value.path
             entries.insert(0, value.path)
         text = ', '.join(entries)
         return f'dict({text})' if named else f'{{{text}}}'
@@ -174,4 +184,6 @@ def as_code(value: Any) -> str:
         if isinstance(value, list):
             return f'[{text}]'
         return f'({text},)' if len(value) == 1 else f'({text})'
+    if isinstance(value, type):  # as configs of MMEngine's newer style have them
+        return repr(f'{value.__module__}.{value.__qualname__}')
     return value if isinstance(value, Code) else repr(value)

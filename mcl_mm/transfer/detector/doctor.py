@@ -9,15 +9,12 @@ from torch import Tensor, nn
 from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer.parts import part_of
 
-from .finding import Finding
+from .adapt import hook_changes
+from .finding import Finding, line_of
 from .fit import BOX_CONVS, PARTS, REGION_STAGE, carry, lateral_channels, part_to_carry
 from .judge import refusals
 from .load_report import LoadReport, compare
 from .rules import Case, find
-
-HOOK = (
-    "custom_imports = dict(imports=['mcl_mm']); custom_hooks = [dict(type='mcl_mm.TransferHook')]"
-)
 
 
 class Diagnosis(NamedTuple):
@@ -91,7 +88,8 @@ def diagnose(
     Raises:
         ValueError: The model is no detector with a backbone.
     """
-    model = unwrap(model).train()
+    model = unwrap(model)
+    model.train()  # detectors with a teacher do not return themselves from it
     if not hasattr(model, 'backbone'):
         raise ValueError(f'a {type(model).__name__} has no backbone that weights could go to')
     state_dict = checkpoint['state_dict']
@@ -103,10 +101,10 @@ def diagnose(
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     case = Case(cfg, model, set(state_dict), meta, parts or PARTS, report, processes)
-    errors = [] if parts else list(misplaced(model, state_dict, fitted))
+    errors = [] if parts else list(misplaced(model, state_dict, fitted, cfg))
     hooked = compare(model, fitted) if parts is None else report
     # Of a file whose names all begin otherwise nothing is fitted: the judge sees what it has.
-    errors += refusals(model, fitted or state_dict, hooked, checkpoint.get('path', 'FILE'))
+    errors += refusals(model, fitted or state_dict, hooked, checkpoint.get('path', 'FILE'), cfg)
     if not errors and 'backbone' in case.parts and not case.loads('backbone.'):
         text = 'no weight of the backbone would load'
         errors = [Finding('no-backbone', text, 'take weights with names backbone.*')]
@@ -114,10 +112,10 @@ def diagnose(
 
 
 def misplaced(
-    model: nn.Module, state_dict: dict[str, Tensor], fitted: dict[str, Tensor]
+    model: nn.Module, state_dict: dict[str, Tensor], fitted: dict[str, Tensor], cfg: Config
 ) -> Iterator[Finding]:
     """Weights that plain names put in a wrong place, or in none, and a TransferHook in the right one."""
-    own = model.state_dict()
+    own, hook = model.state_dict(), line_of(hook_changes(cfg), cfg)
     wrong = [
         name
         for name, value in fitted.items()
@@ -129,18 +127,18 @@ def misplaced(
             f'{len(neck)} weights of the pyramid would load into a wrong level or into none: this '
             'detector counts its levels, or its necks, otherwise than the file does'
         )
-        yield Finding('level-shift', text, HOOK)
+        yield Finding('level-shift', text, hook)
     stage = [name for name in wrong if name.startswith(REGION_STAGE)]
     if stage:
         text = (
             f"{len(stage)} weights of the backbone's last stage have their place in the head of regions "
             f'({stage[0]} ...), under other names'
         )
-        yield Finding('region-stage', text, HOOK)
+        yield Finding('region-stage', text, hook)
     heads = [name for name in wrong if not name.startswith(('neck.', REGION_STAGE))]
     if heads:
         text = f'the box-head convs have a place in each stage ({heads[0]} ...), under other names'
-        yield Finding('box-head-stages', text, HOOK)
+        yield Finding('box-head-stages', text, hook)
 
 
 def notes(case: Case, left_out: list[str]) -> Iterator[str]:

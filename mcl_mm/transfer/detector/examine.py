@@ -6,13 +6,14 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from torch import nn
 
-from mcl_mm.config import type_name
+from mcl_mm.config import find_config, type_name
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .doctor import Diagnosis, diagnose
 from .finding import Finding
 from .judge import check_sources
-from .settings import build, scope_of
+from .rules.backbone import MACHINE
+from .settings import DETECTORS, build, scope_of
 from .sources import gather
 
 
@@ -41,6 +42,11 @@ class Examined(NamedTuple):
         ]
         for trap in self.on_one:
             lines += [f'on one GPU also: trap [{trap.id}] {trap.text}', f'    fix: {trap.fix}']
+        if self.diagnosis.errors or self.diagnosis.traps or self.on_one:
+            lines.append(
+                f'Lines of a fix go into a config that begins with _base_ = {self.config!r}; a semicolon '
+                'parts them.'
+            )
         return '\n'.join(lines)
 
     def to_dict(self) -> dict:
@@ -72,11 +78,9 @@ def examine(
     Raises:
         Exception: A config is code, and so is what it builds. ValueError and OSError are ours.
     """
-    from mmdet.models import BaseDetector  # here, for what it prints
-
     if processes is not None and processes < 1:
         raise ValueError(f'--processes must be at least 1, got {processes}')
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(find_config(config))
     cfg.merge_from_dict(options or {})
     if not cfg.get('model'):
         raise ValueError(f'{config} has no model')
@@ -84,7 +88,7 @@ def examine(
     if path:
         checkpoint = read_checkpoint(path)
     model = build(cfg.model, scope_of(cfg))
-    if not isinstance(model, BaseDetector):
+    if not isinstance(model, DETECTORS):
         raise ValueError(f'{config} is not the config of a detector: {type(model).__name__}')
     parts = carried_parts(cfg)
     if checkpoint is None:
@@ -105,7 +109,7 @@ def own_weights(model: nn.Module, cfg: Config, config: str) -> tuple[dict, Confi
     Raises:
         ValueError: There are none, or nothing of them fits.
     """
-    check_sources(model)
+    check_sources(model, cfg)
     checkpoint = gather(model)
     if checkpoint is None:
         raise ValueError(
@@ -129,7 +133,9 @@ def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
 
 
 def planned_processes(cfg: Config) -> int:
-    """For how many processes a config was written."""
-    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or 0
+    """For how many processes a config was written: as many as MMDetection's, where it does not tell."""
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not base:
+        return MACHINE
     per_process = (cfg.get('train_dataloader') or {}).get('batch_size') or 1
     return max(1, base // per_process)

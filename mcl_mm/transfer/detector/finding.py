@@ -1,9 +1,11 @@
 """What is found about a detector and its weights, and what a change of its config is."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
-from .child_config import Change, as_code
+from mmengine.config import Config
+
+from .child_config import Change, assignments
 
 
 class Finding(NamedTuple):
@@ -12,8 +14,8 @@ class Finding(NamedTuple):
     Attributes:
         id (str): Names the kind of finding, always the same.
         text (str): What it is and what it costs.
-        fix (str): What to do, as lines of a config or arguments of a command where that is possible;
-            ``...`` stands for what is there.
+        fix (str): What to do: where that is possible, lines of a config that inherits from the one
+            examined, parted by semicolons.
         changes (tuple[Change, ...]): What cures it, for :mod:`adapt`. Empty where the choice is the
             user's, as it is of schedules.
     """
@@ -28,41 +30,26 @@ class Finding(NamedTuple):
         return dict(id=self.id, text=self.text, fix=self.fix)
 
 
-def curable(kind: str, text: str, settings: dict[str, Any], fix: str = '') -> Finding:
+def curable(kind: str, text: str, settings: dict[str, Any], cfg: Config, note: str = '') -> Finding:
     """A finding that changes of the config cure.
 
     Args:
         kind (str): Its id.
         text (str): What it is and what it costs.
         settings (dict[str, Any]): What to set: paths such as ``'model.backbone.norm_eval'`` to values.
-        fix (str): The same in words. Defaults to the line that sets them.
+        cfg (Config): The config.
+        note (str): To stand behind the line that sets them. Defaults to nothing.
     """
     reason = text[0].upper() + text[1:].rstrip('.') + '.'
     changes = tuple(Change(path, value, reason) for path, value in settings.items())
-    return Finding(kind, text, fix or line_of(changes), changes)
+    return Finding(kind, text, line_of(changes, cfg) + note, changes)
 
 
-def line_of(changes: Iterable[Change]) -> str:
-    """Changes as a line for a config; those inside lists, which a config cannot reach, as arguments."""
-    tree, arguments = {}, []
-    for change in changes:
-        *parents, last = change.path.split('.')
-        if any(key.isdigit() for key in (*parents, last)):
-            arguments += [f'{p}={v}' for p, v in leaves(change.path, change.value)]
-            continue
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = change.value
-    lines = [f'{key} = {as_code(value)}' for key, value in tree.items()]
-    if arguments:
-        lines.append(f'--cfg-options {" ".join(arguments)}')
-    return '; '.join(lines)
+def line_of(changes: Iterable[Change], cfg: Optional[Config] = None) -> str:
+    """Changes as lines for a config that inherits from another, parted by semicolons.
 
-
-def leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """Settings of one change as ``--cfg-options`` takes them: one value a path."""
-    if not isinstance(value, dict):
-        text = str(value) if not isinstance(value, (list, tuple)) else as_code(value)
-        return [(path, text.replace(' ', ''))]
-    return [leaf for key, entry in value.items() for leaf in leaves(f'{path}.{key}', entry)]
+    Args:
+        changes (Iterable[Change]): The changes.
+        cfg (Config, optional): The other. Defaults to None: it has nothing that is in the way.
+    """
+    return '; '.join(assignments(cfg or Config(), changes))

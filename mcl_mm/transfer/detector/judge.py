@@ -5,7 +5,10 @@
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Optional
 
+from mmengine.config import Config
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mcl_mm.models.modules import unwrap
@@ -24,7 +27,11 @@ BOX_STAGE = re.compile(r'roi_head\.bbox_head\.\d+\.shared_convs\.')
 
 
 def refusals(
-    model: nn.Module, state_dict: dict[str, Tensor], report: LoadReport, path: str = 'FILE'
+    model: nn.Module,
+    state_dict: dict[str, Tensor],
+    report: LoadReport,
+    path: str = 'FILE',
+    cfg: Optional[Config] = None,
 ) -> list[Finding]:
     """Reasons why weights and model do not belong together, the first one first.
 
@@ -33,32 +40,34 @@ def refusals(
         state_dict (dict[str, Tensor]): The weights, under the names they would be loaded by.
         report (LoadReport): Of :func:`compare`.
         path (str): The file, for lines that load it. Defaults to ``'FILE'``.
+        cfg (Config, optional): The config that the lines are for. Defaults to None, not known.
     """
     if any(key.startswith('neck.projector.') for key in report.unexpected):
         text = 'this is a whole pre-training checkpoint, of which a detector would take the backbone only'
-        fix = (
-            'turn it into a file for detectors with tools/export.py first: python tools/export.py '
-            f'{path} OUT.pth'
-        )
+        fix = f'make a file for detectors of it first: mcl-mm export {path} OUT.pth'
         return [Finding('not-exported', text, fix)]
     if not report.loaded:
-        return [nothing_loads(unwrap(model), state_dict, path)]
+        return [nothing_loads(unwrap(model), state_dict, path, cfg)]
     return [*other_backbone(state_dict, report), *other_shape(unwrap(model), state_dict, report)]
 
 
-def nothing_loads(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> Finding:
+def nothing_loads(
+    model: nn.Module, state_dict: dict[str, Tensor], path: str, cfg: Optional[Config] = None
+) -> Finding:
     """Why no name fits: another prefix, another architecture, or something else altogether."""
     own = model.state_dict()
     theirs, ours = ({name.split('.')[0] for name in names} for names in (state_dict, own))
     prefixes = {
         part: prefix
         for part in ('backbone', 'neck')
-        if hasattr(model, part)
+        if isinstance(getattr(model, part, None), BaseModule)
         and (prefix := best_prefix(getattr(model, part), state_dict)) is not None
     }
     if 'backbone' in prefixes:
         text = f'none of these weights fits by its name, but they do behind {quoted(prefixes.values())}'
-        line = source_line(path, {f'model.{part}': prefix for part, prefix in prefixes.items()})
+        line = source_line(
+            path, {f'model.{part}': prefix for part, prefix in prefixes.items()}, cfg
+        )
         return Finding('nothing-loads', text, f'{line}; load_from = None')
     for part in ('backbone', 'neck'):
         found, wanted = (first_below(part, names) for names in (state_dict, own))
@@ -121,13 +130,19 @@ def other_shape(
         yield Finding('other-shape', text, fix)
 
 
-def check_load(model: nn.Module, state_dict: dict[str, Tensor], path: str = 'FILE') -> LoadReport:
+def check_load(
+    model: nn.Module,
+    state_dict: dict[str, Tensor],
+    path: str = 'FILE',
+    cfg: Optional[Config] = None,
+) -> LoadReport:
     """Compare weights with a model and refuse a pair that does not belong together.
 
     Args:
         model (nn.Module): The model that is about to load them.
         state_dict (dict[str, Tensor]): The weights.
         path (str): The file, for the message. Defaults to ``'FILE'``.
+        cfg (Config, optional): The run's, for lines that cure it. Defaults to None, not known.
 
     Returns:
         LoadReport: What will be loaded and what not.
@@ -138,7 +153,7 @@ def check_load(model: nn.Module, state_dict: dict[str, Tensor], path: str = 'FIL
             be loaded in part only.
     """
     report = compare(model, state_dict)
-    for reason in refusals(model, state_dict, report, path):
+    for reason in refusals(model, state_dict, report, path, cfg):
         raise ValueError(f'{reason.text}. Fix: {reason.fix}\n{report.table()}')
     return report
 
@@ -163,11 +178,14 @@ def check_whole(model: nn.Module, state_dict: dict[str, Tensor], path: str = 'FI
         )
 
 
-def check_sources(model: nn.Module) -> list[tuple[Source, LoadReport]]:
+def check_sources(
+    model: nn.Module, cfg: Optional[Config] = None
+) -> list[tuple[Source, LoadReport]]:
     """Judge every part of a model that starts from a file of its own, by ``init_cfg`` or ``pretrained``.
 
     Args:
         model (nn.Module): About to initialise its weights, wrapped or not.
+        cfg (Config, optional): The run's, for lines that cure it. Defaults to None, not known.
 
     Returns:
         list[tuple[Source, LoadReport]]: Each file, and what of it the part will load.
@@ -183,7 +201,9 @@ def check_sources(model: nn.Module) -> list[tuple[Source, LoadReport]]:
         report = compare(part, inside)
         where = f'model.{source.where}' if source.where else 'model'
         if not report.loaded:
-            raise ValueError(f'{where}.init_cfg would load nothing: {why_nothing(source, part)}')
+            raise ValueError(
+                f'{where}.init_cfg would load nothing: {why_nothing(source, part, cfg)}'
+            )
         if source.where.split('.')[-1] == 'backbone' and source.by_name:
             full = {f'backbone.{name}': value for name, value in inside.items()}
             holder = nn.Module()
@@ -196,7 +216,7 @@ def check_sources(model: nn.Module) -> list[tuple[Source, LoadReport]]:
     return judged
 
 
-def why_nothing(source: Source, part: nn.Module) -> str:
+def why_nothing(source: Source, part: nn.Module, cfg: Optional[Config]) -> str:
     """Why a part takes nothing of its file, and the line that would load it."""
     firsts = list(dict.fromkeys(name.split('.')[0] for name in source.weights))[:6]
     text = f'the names in {source.path} begin with {firsts}'
@@ -207,4 +227,4 @@ def why_nothing(source: Source, part: nn.Module) -> str:
         own = list(dict.fromkeys(name.split('.')[0] for name in part.state_dict()))[:6]
         return f'{text}, and it has {own}. Give it the network the weights were trained with'
     where = f'model.{source.where}' if source.where else 'model'
-    return f'{text}. Fix: {source_line(source.path, {where: prefix})}'
+    return f'{text}. Fix: {source_line(source.path, {where: prefix}, cfg)}'

@@ -171,15 +171,19 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
     settings['type'] = (
         f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
     )
-    for name in (*SOURCES, 'frozen_stages'):  # the default freezes nothing
-        settings.pop(name, None)
-    if has_region_stage(
-        cfg
-    ):  # the whole ResNet, of which the detector has the last stage in its head
+    settings = {k: v for k, v in settings.items() if k not in (*SOURCES, 'frozen_stages')}
+    if has_region_stage(cfg):  # the detector has the last stage of the ResNet in its head
         settings.update(WHOLE_RESNET)
     if names_batch_norm(settings.get('norm_cfg')):
         settings['norm_cfg'] = dict(settings['norm_cfg'], type='BN')
-    backbone = build(settings, scope)
+    try:
+        backbone = build(settings, scope)
+    except ValueError as error:
+        if not has_region_stage(cfg):
+            raise
+        raise NoPyramidError(
+            f'{type_name(settings)} has no fourth stage, and MCL pre-trains backbones with four'
+        ) from error
     try:
         stage_channels(backbone)
         return settings, backbone

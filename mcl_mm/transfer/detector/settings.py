@@ -3,23 +3,49 @@
 import copy
 import inspect
 import os
+import re
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
 
+from mmdet.models import BaseDetector, BaseMOTModel
 from mmdet.models.necks import FPN
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mcl_mm.config import type_name
+from mcl_mm.config import find_in_package, type_name
 
 from .fit import PARTS
 
 BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
+# What has a backbone and finds objects, in images or in videos.
+DETECTORS = (BaseDetector, BaseMOTModel)
 # Classes whose shared convs are those of the projector.
 BOX_HEADS = ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead')
 LATERALS = 'neck.lateral_convs.'
+NOT_REGISTERED = 'no {} is registered: list its module under custom_imports in the config'
+
+
+def base_of(config: str) -> str:
+    """What a config that inherits from another has as ``_base_``.
+
+    Args:
+        config (str): The other: a path, or a name such as
+            ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
+
+    Returns:
+        str: The absolute path; a name stays one where MMEngine can read it, as it cannot
+        ``'mmdet::gn+ws/...'``.
+
+    Raises:
+        OSError, ValueError: There is no config of this name.
+    """
+    if '::' not in config or os.path.isfile(config):
+        return os.path.abspath(config)
+    found = find_in_package(config)
+    return config if re.match(r'\w+::\w+/', config) else found
 
 
 def load_detector(base: str) -> Config:
@@ -54,6 +80,9 @@ def load_detector(base: str) -> Config:
         raise ValueError(f'{base} describes no detector: it has no model.backbone{hint}')
     if type_name(model) in ('MCL', 'SupervisedMCL'):
         raise ValueError(f'{base} is a config of pre-training, not of a detector')
+    kind = class_of(model, scope_of(cfg))
+    if not issubclass(kind, DETECTORS):
+        raise ValueError(f'{base} describes no detector: {kind.__name__} is none')
     return cfg
 
 
@@ -74,8 +103,11 @@ def build(config: dict, scope: str) -> nn.Module:
     for _, part in dicts_in(config):
         if type_name(part) == 'MMSyncBN':
             part['type'] = 'SyncBN'
-        if part.get('pretrained') is True:  # timm would fetch weights that nobody looks at here
+        # timm, and detectors that learn from another, would fetch weights that nobody looks at here.
+        if part.get('pretrained') is True:
             part['pretrained'] = False
+        if part.get('teacher_ckpt'):
+            part['teacher_ckpt'] = None
     try:
         with DefaultScope.overwrite_default_scope(scope):
             return MODELS.build(ConfigDict(config))
@@ -83,8 +115,17 @@ def build(config: dict, scope: str) -> nn.Module:
         for part in (config, config.get('backbone'), config.get('neck')):
             if isinstance(part, dict) and part.get('type'):
                 class_of(part, scope)  # if that is why, it says so better
-        what = str(error) or type(error).__name__
+        what = error.args[0] if isinstance(error, KeyError) and error.args else error
+        what = ' '.join(str(what).split()) or bare(error)
+        if unknown := re.match(r'(\S+) is not in the .+? registry', what):
+            what = NOT_REGISTERED.format(unknown[1])
         raise ValueError(f'{type_name(config)} cannot be built: {what}') from error
+
+
+def bare(error: Exception) -> str:
+    """An error without words: its kind, and the line of code it comes from."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line
+    return f'{type(error).__name__} at {line!r}'
 
 
 def dicts_in(config: Any, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -115,9 +156,7 @@ def class_of(config: dict, scope: str) -> type:
     with MODELS.switch_scope_and_registry(scope) as registry:
         found = registry.get(kind)
     if found is None:
-        raise ValueError(
-            f'no {kind} is registered: list its module under custom_imports in the config'
-        )
+        raise ValueError(NOT_REGISTERED.format(kind))
     return found
 
 

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from mcl_mm.config import type_name
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
-from .child_config import Change
+from .child_config import Change, item
 from .finding import line_of
 
 # Arguments by which a part of a model starts from a file of its own.
@@ -114,19 +115,26 @@ def best_prefix(part: nn.Module, state_dict: dict[str, Tensor]) -> Optional[str]
     return prefix if 2 * count >= len(own) else None
 
 
-def source_line(path: str, prefixes: dict[str, str]) -> str:
+def source_line(path: str, prefixes: dict[str, str], cfg: Optional[Config] = None) -> str:
     """The line of a config that starts parts of a model from a file.
 
     Args:
         path (str): The file.
         prefixes (dict[str, str]): By part, such as ``'model.backbone'``: what its names begin with there.
+        cfg (Config, optional): The config that the line is for. Defaults to None: it has nothing that is
+            in the way.
     """
     changes = []
     for where, prefix in prefixes.items():
         # Merged with what the config has there: a prefix of its own has to go.
         init_cfg = dict(type='Pretrained', checkpoint=path, prefix=prefix or None)
         changes.append(Change(f'{where}.init_cfg', init_cfg, ''))
-    return line_of(changes)
+        part = cfg
+        for key in where.split('.'):
+            part = item(part or {}, key)
+        if isinstance(part, dict) and part.get('pretrained'):
+            changes.append(Change(f'{where}.pretrained', None, ''))
+    return line_of(changes, cfg)
 
 
 def start_is_a_file(source: object) -> bool:

@@ -13,6 +13,9 @@ from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .adapt import Adapted, adapt, carried, check_fit, relative, write
 from .child_config import Change, ChildConfig
+from .load_report import LoadReport
+from .rates import rate_changes
+from .settings import base_of
 
 ROOT = Path(mcl_mm.__file__).parents[1]
 # Up to how many images the recipe for small sets is meant; docs/small_sets.md.
@@ -59,6 +62,8 @@ def write_configs(
     out_dir: Optional[str] = None,
     recipe: Optional[str] = None,
     images: Optional[str] = None,
+    pretrained_lr: Optional[float] = None,
+    lr_decay: Optional[float] = None,
 ) -> str:
     """Write ``NAME_finetune.py`` and, where it can be pre-trained, ``NAME_pretrain.py``.
 
@@ -68,6 +73,8 @@ def write_configs(
         out_dir (str, optional): Where to write. Defaults to None: beside the config, for a name here.
         recipe (str, optional): See :func:`choose_recipe`.
         images (str, optional): See :func:`choose_recipe`.
+        pretrained_lr (float, optional): See :func:`~mcl_mm.transfer.detector.rates.rate_changes`.
+        lr_decay (float, optional): See there.
 
     Returns:
         str: What was written and why, for the terminal.
@@ -76,30 +83,52 @@ def write_configs(
         OSError, ValueError: A file cannot be read or written, or weights do not fit; nothing is written
             that would load a part of them.
     """
-    base = config if '::' in config else os.path.abspath(config)
+    base = base_of(config)
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
     chosen = choose_recipe(recipe, images)
     checkpoint = read_checkpoint(weights) if weights else None
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
-    said = []
+    said, (report, failure) = [], fit_of(adapted, checkpoint)
+    if not failure:  # what is refused here is refused before anything is written
+        adapted = with_rates(adapted, report, pretrained_lr, lr_decay)
     pretrain = folder / f'{name}_pretrain.py'
     if adapted.pretrain:
         said.append(write_pretrain(pretrain, adapted.pretrain, chosen, name))
     else:
         said.append(f'No config for pre-training: {adapted.why_not}.')
-    detector = adapted.finetune.load()
+    if failure:
+        hint = f'\n{pretrain} pre-trains this detector itself' * pretrain.exists()
+        raise ValueError(f'{weights} does not fit {name}: {failure}{hint}') from failure
     if checkpoint:
-        try:
-            report = check_fit(detector, checkpoint['state_dict'])
-        except ValueError as error:
-            hint = f'\n{pretrain} pre-trains this detector itself' * pretrain.exists()
-            raise ValueError(f'{weights} does not fit {name}: {error}{hint}') from error
         said.append(f'What {weights} fills of the detector, in tensors:\n{report.table()}\n')
     names = checkpoint and set(checkpoint['state_dict'])
-    said.append(write_finetune(folder, adapted, name, carried(detector, names), export, weights))
+    carries = carried(adapted.finetune.load(), names)
+    said.append(write_finetune(folder, adapted, name, carries, export, weights))
     return '\n'.join(said)
+
+
+def fit_of(
+    adapted: Adapted, checkpoint: Optional[dict]
+) -> tuple[Optional[LoadReport], Optional[ValueError]]:
+    """What the detector takes of the weights, or of those still to be made; or why it takes none."""
+    if checkpoint is None:
+        return adapted.filled, None
+    try:
+        return check_fit(adapted.finetune.load(), checkpoint['state_dict']), None
+    except ValueError as error:
+        return None, error
+
+
+def with_rates(
+    adapted: Adapted, report: LoadReport, pretrained_lr: Optional[float], lr_decay: Optional[float]
+) -> Adapted:
+    """The same with rates by part and layer; see :func:`~mcl_mm.transfer.detector.rates.rate_changes`."""
+    finetune = adapted.finetune
+    rates = rate_changes(finetune.load(), set(report.loaded), pretrained_lr, lr_decay)
+    changed = finetune._replace(changes=[*finetune.changes, *rates])
+    return adapted._replace(finetune=changed)
 
 
 def write_pretrain(path: Path, config: ChildConfig, recipe: Recipe, name: str) -> str:
@@ -108,7 +137,7 @@ def write_pretrain(path: Path, config: ChildConfig, recipe: Recipe, name: str) -
         config = config._replace(changes=[*config.changes, *for_images(config.held, recipe)])
     train = config.load().train_cfg
     last = f'epoch_{train.max_epochs}' if 'max_epochs' in train else f'iter_{train.max_iters}'
-    lines = [f'  python tools/train.py {path}']
+    lines = [f'  mcl-mm train {path}']
     if not recipe.images:
         lines[0] += ' --cfg-options \\'
         lines.append('      train_dataloader.dataset.data_root=FOLDER_OF_IMAGES')
@@ -116,9 +145,9 @@ def write_pretrain(path: Path, config: ChildConfig, recipe: Recipe, name: str) -
         path,
         config,
         [
-            f'Pre-trains the backbone and pyramid of {name}. Written by tools/adapt.py.',
+            f'Pre-trains the backbone and pyramid of {name}. Written by mcl-mm adapt.',
             *lines,
-            f'  python tools/export.py work_dirs/{path.stem}/{last}.pth {name}_mcl.pth',
+            f'  mcl-mm export work_dirs/{path.stem}/{last}.pth {name}_mcl.pth',
             '',
             f'What differs from {recipe.path.name}, and why:',
         ],
@@ -156,8 +185,8 @@ def write_finetune(
         path,
         adapted.finetune,
         [
-            f'Fine-tunes {name} from weights of mcl_mm. Written by tools/adapt.py.',
-            f'  python tools/train.py {path}',
+            f'Fine-tunes {name} from weights of mcl_mm. Written by mcl-mm adapt.',
+            f'  mcl-mm train {path}',
             '',
             carries,
             *([] if weights else [waits]),

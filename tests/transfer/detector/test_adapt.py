@@ -15,7 +15,7 @@ from mcl_mm.transfer.detector.adapt import carried, check_fit, finetune_changes
 from mcl_mm.transfer.detector.child_config import STYLE, Change, ChildConfig, as_code
 from mcl_mm.transfer.detector.fit import PARTS, fit_to_detector
 from mcl_mm.transfer.detector.pretrain import pretrain_changes
-from mcl_mm.transfer.detector.settings import build, load_detector
+from mcl_mm.transfer.detector.settings import base_of, build, load_detector
 
 RECIPE = str(ROOT / 'configs/mcl_r50_100e.py')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
@@ -616,3 +616,63 @@ def test_changes_inside_lists_keep_the_other_items(tmp_path):
         '- a.0.c=dict(e=2), long.x=dict(z=2): one.',
         '- new.deep.key=1: two.',
     ]
+
+
+def test_a_name_that_mmengine_cannot_read_becomes_a_path():
+    """Its parser knows letters and digits; ``_base_`` of what is written has to be readable."""
+    name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
+    base = base_of(name)
+    assert base.endswith('configs/gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py')
+    assert load_detector(base).model.backbone.conv_cfg.type == 'ConvWS'
+    plain = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+    assert base_of(plain) == plain
+    with pytest.raises(FileNotFoundError, match=r'has no config gn\+ws/nothing.py'):
+        base_of('mmdet::gn+ws/nothing.py')
+
+
+def test_what_is_no_detector_is_said(tmp_path):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::reid/reid_r50_8xb32-6e_mot15train80_test-mot15val20.py'\n",
+    )
+    with pytest.raises(ValueError, match='describes no detector: BaseReID is none'):
+        load_detector(str(base))
+
+
+@pytest.mark.parametrize(
+    ('part', 'message'),
+    [
+        (dict(type='Nothing'), '^RetinaNet cannot be built: no Nothing is registered: list its module'),
+        (dict(type='FPN', in_channels=[8], out_channels=8, num_outs=1, end_level=7),
+         "cannot be built: AssertionError at 'assert "),
+    ],
+)  # fmt: skip
+def test_why_a_model_cannot_be_built_in_one_line(part, message):
+    config = part
+    if part['type'] == 'Nothing':  # deep inside
+        config = load_detector('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py').model
+        config.bbox_head.anchor_generator = part
+    with pytest.raises(ValueError, match=message) as error:
+        build(config, 'mmdet')
+    assert '\n' not in str(error.value)
+
+
+def test_a_teachers_weights_are_not_fetched():
+    """Nobody looks at them here, and there may be no network."""
+    cfg = load_detector('mmdet::lad/lad_r50-paa-r101_fpn_2xb8_coco_1x.py')
+    teacher = cfg.model.pop('teacher_ckpt')
+    assert teacher.startswith('http')
+    config = dict(cfg.model, teacher_ckpt='/nowhere.pth')
+    for part in (config, config['teacher_backbone'], config['backbone']):
+        if 'depth' in part:
+            part.update(depth=18, init_cfg=None)
+    for neck in ('neck', 'teacher_neck'):
+        config[neck]['in_channels'] = [64, 128, 256, 512]
+    build(config, 'mmdet')
+
+
+def test_a_backbone_of_three_stages_is_no_pyramid():
+    """TridentNet's refuses a fourth, which a C4 detector has in its head."""
+    base = 'mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py'
+    with pytest.raises(NoPyramidError, match='TridentResNet has no fourth stage'):
+        pretrain_changes(load_detector(base), Config.fromfile(RECIPE))

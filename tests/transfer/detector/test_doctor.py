@@ -8,9 +8,11 @@ import torch
 
 from command_line import call
 from conftest import ROOT, build_detector, tiny_detector
-from mcl_mm.transfer import to_mmdet
+from mcl_mm.transfer import diagnose, to_mmdet
+from mcl_mm.transfer.detector.adapt import finetune_changes
+from mcl_mm.transfer.detector.examine import carried_parts
 from mcl_mm.transfer.detector.fit import PARTS
-from tiny_detectors import FASTER_RCNN, deeper, examine, exported, ids
+from tiny_detectors import FASTER_RCNN, deeper, examine, exported, follow, ids
 
 CASCADE_RCNN = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 ATSS = 'atss/atss_r50_fpn_1x_coco.py'
@@ -61,15 +63,34 @@ def test_variants_of_other_names_are_errors_and_told(export, settings, says):
     ('name', 'error'), [(ATSS, 'level-shift'), (CASCADE_RCNN, 'box-head-stages')]
 )
 def test_weights_that_plain_names_misplace_need_the_hook(export, name, error):
-    plain = examine(deeper(tiny_detector(name)), export)
+    cfg = deeper(tiny_detector(name))
+    cfg.custom_imports = dict(imports='json')
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    plain = examine(cfg, export)
     assert ids(plain.errors) == [error]
-    assert 'mcl_mm.TransferHook' in plain.errors[0].fix
+    cured = follow(cfg, plain.errors[0].fix)
+    assert cured.custom_imports.imports == ['json', 'mcl_mm']
+    assert cured.custom_hooks == [dict(type='EMAHook'), dict(type='mcl_mm.TransferHook')]
+    assert examine(cured, export, carried_parts(cured)).errors == []
     with pytest.raises(ValueError, match='TransferHook'):
         plain.check()
     hooked = examine(deeper(tiny_detector(name)), export, PARTS)
     assert hooked.errors == []
     hooked.check()
     assert hooked.report.total().pretrained > plain.report.total().pretrained
+
+
+def test_a_detector_that_returns_nothing_from_train(export):
+    """As those of MMDetection that learn from a teacher."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    model = build_detector(cfg.model)
+    kind = type(model)
+    model.__class__ = type(
+        'Student', (kind,), dict(train=lambda self, mode=True: kind.train(self, mode) and None)
+    )
+    assert model.train() is None
+    assert diagnose(model, export, cfg, processes=8).traps == []
+    assert 'load_from' in [c.path for c in finetune_changes(cfg, 'weights.pth', model=model)]
 
 
 def test_levels_of_one_width_shift_without_a_sign_in_the_shapes(export):

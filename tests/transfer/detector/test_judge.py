@@ -1,6 +1,5 @@
 """One judge for every way in: what would load nothing is refused, with a line that loads it."""
 
-import copy
 import re
 
 import pytest
@@ -8,9 +7,11 @@ import torch
 from mmengine.config import Config
 
 from conftest import build_detector, tiny_detector
+from mcl_mm.cli import main
 from mcl_mm.transfer import check_load, check_sources, read_checkpoint, to_mmdet
 from mcl_mm.transfer.detector.examine import examine
 from mcl_mm.transfer.formats.mmdet import from_mmdet
+from tiny_detectors import follow
 
 FASTER_RCNN = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 
@@ -32,16 +33,6 @@ def started_from(init_cfg, **backbone):
 
 def pretrained_by(path, **more):
     return dict(type='Pretrained', checkpoint=str(path), **more)
-
-
-def follow(cfg, advice):
-    """Change a config as a line of advice says: lines of a config, parted by semicolons."""
-    lines = {}
-    for line in advice.split('; '):
-        exec(line, {}, lines)
-    child = Config(copy.deepcopy(cfg.to_dict()))
-    child.merge_from_dict(lines)
-    return child
 
 
 def line_in(error):
@@ -159,3 +150,42 @@ def test_what_one_gpu_would_add_is_said(export, tmp_path):
     assert [trap.id for trap in examined.on_one] == ['bn-small-batch', 'lr-not-scaled']
     assert 'on one GPU also: trap [bn-small-batch]' in examined.text()
     assert examine(str(tmp_path / 'detector.py'), str(export), processes=1).on_one == []
+
+
+@pytest.mark.parametrize('own', [None, 'old', 'prefix'])
+def test_the_advice_suits_what_the_config_has(export, tmp_path, own):
+    """No start at all, another file, and one with a prefix: the line of the refusal loads in each case."""
+    weights = {f'net.{k}': v for k, v in read_checkpoint(export)['state_dict'].items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'net.pth')
+    cfg = tiny_detector(FASTER_RCNN)
+    cfg.model.backbone.init_cfg = {
+        None: None,
+        'old': pretrained_by('torchvision://resnet18'),
+        'prefix': pretrained_by('old.pth', prefix='encoder', map_location='cpu'),
+    }[own]
+    cfg.load_from = str(tmp_path / 'net.pth')
+    model = build_detector(cfg.model)
+    with pytest.raises(ValueError, match="behind 'net") as error:
+        check_load(model, weights, cfg.load_from, cfg)
+    cured = follow(cfg, line_in(error.value))
+    assert cured.load_from is None
+    detector = build_detector(cured.model)
+    detector.init_weights()
+    assert torch.equal(detector.backbone.conv1.weight, weights['net.backbone.conv1.weight'])
+
+
+def test_the_command_for_a_whole_checkpoint_makes_a_file_that_loads(pretrained, tmp_path):
+    path = str(tmp_path / 'whole.pth')
+    torch.save(dict(state_dict=pretrained.state_dict()), path)
+    model = build_detector(tiny_detector(FASTER_RCNN).model)
+    with pytest.raises(ValueError, match='whole pre-training checkpoint') as error:
+        check_load(model, pretrained.state_dict(), path)
+    program, *words = line_in(error.value).split('first: ')[1].split()
+    words[-1] = str(tmp_path / words[-1])
+    assert program == 'mcl-mm'
+    with pytest.raises(SystemExit) as end:
+        main(None, words)
+    assert not end.value.code
+    report = check_load(model, read_checkpoint(words[-1])['state_dict'])
+    assert not report.unexpected
+    assert not report.mismatched

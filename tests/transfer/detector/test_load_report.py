@@ -119,7 +119,7 @@ def test_weights_of_something_else_are_refused():
 def test_unexported_checkpoint_is_refused(tiny_config, build):
     model = torch.nn.Module()
     model.backbone = build(tiny_config).backbone
-    with pytest.raises(ValueError, match=r'tools/export\.py first'):
+    with pytest.raises(ValueError, match='mcl-mm export '):
         check_load(model, build(tiny_config).state_dict())
 
 

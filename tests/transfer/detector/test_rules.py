@@ -1,6 +1,7 @@
 """The rule book: each trap alone in an otherwise clean config, and its cure."""
 
 import copy
+import inspect
 import json
 import re
 
@@ -15,29 +16,16 @@ from mcl_mm.transfer import diagnose
 from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.finding import curable
 from mcl_mm.transfer.detector.rules import Case, schedule
-from mcl_mm.transfer.detector.rules.backbone import processes_in_statistic
+from mcl_mm.transfer.detector.rules.backbone import other_region_stage, processes_in_statistic
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.detector.settings import build
-from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, ids
+from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, follow, ids
 
 
 @pytest.fixture(scope='module')
 def export():
     """An export of the widths of ``tiny_detector``'s, whose ResNet has the blocks of a ResNet-50."""
     return exported(50)
-
-
-def cure(cfg, fix):
-    """Add a line to a config, as a file that inherits from it would."""
-    lines = {}
-    exec(fix, {}, lines)
-    for key, value in lines.items():
-        if isinstance(value, list):
-            rest = [old for old in cfg[key] if old['type'] != value[value[0] is ...]['type']]
-            at = value.index(...)
-            cfg[key] = value[:at] + rest + value[at + 1 :]
-        else:
-            cfg.merge_from_dict({key: value})
 
 
 def change_neck(cfg):
@@ -71,36 +59,37 @@ def keep_scheduler(index):
     return keep
 
 
-@pytest.mark.parametrize(
-    ('trap', 'spoil', 'says'),
-    [
-        ('frozen-stages', change_backbone(frozen_stages=1), 'first conv1.weight'),
-        ('frozen-norm', change_backbone(norm_cfg=dict(type='BN', requires_grad=False)), 'frozen'),
-        ('norm-eval', change_backbone(norm_eval=True), 'statistics of pre-training'),
-        ('bn-small-batch', change('sync_bn', None), 'sees 2 images'),
-        ('other-input', change_input(bgr_to_rgb=False), 'BGR'),
-        ('other-input', change_input(mean=[0.0, 0.0, 0.0]), r'mean \[0.0, 0.0, 0.0\]'),
-        ('other-input', change_input(std=[1.0, 1.0, 1.0]), r'std \[1.0, 1.0, 1.0\]'),
-        ('other-input', change_input(mean=None, std=None), 'mean None'),
-        ('resnet-variant', change_backbone(style='caffe'), "style 'caffe' and not 'pytorch'"),
-        ('missing-norm', change_neck, 'follows every conv of the pyramid, and here none'),
-        ('missing-norm', change_box_norm, "follows each of the box head's convs"),
-        ('no-box-convs', change_box_head, 'no place for the four convs'),
-        ('other-pyramid', change('model.neck.act_cfg', dict(type='ReLU')), 'has no act_cfg'),
-        ('other-box-convs', change('model.roi_head.bbox_head.conv_cfg', dict(type='ConvWS')),
-         'are plain ones'),
-        ('second-source',
-         change_backbone(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
-         'backbone also starts from torchvision://resnet50'),
-        ('lr-not-scaled', change('train_dataloader.batch_size', 8),
-         'for 16 images per step and this run has 64: it is 0.25 times'),
-        ('lr-far', change('optim_wrapper.optimizer.lr', 0.2), '10 times that of the 1x'),
-        ('no-warmup', keep_scheduler(1), 'starts at its full height'),
-        ('no-decay', keep_scheduler(0), 'never lowered'),
-        ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
-        ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
-    ],
-)  # fmt: skip
+# A trap, what makes it, and words of the finding.
+TRAPS = [
+    ('frozen-stages', change_backbone(frozen_stages=1), 'first conv1.weight'),
+    ('frozen-norm', change_backbone(norm_cfg=dict(type='BN', requires_grad=False)), 'frozen'),
+    ('norm-eval', change_backbone(norm_eval=True), 'statistics of pre-training'),
+    ('bn-small-batch', change('sync_bn', None), 'sees 2 images'),
+    ('other-input', change_input(bgr_to_rgb=False), 'BGR'),
+    ('other-input', change_input(mean=[0.0, 0.0, 0.0]), r'mean \[0.0, 0.0, 0.0\]'),
+    ('other-input', change_input(std=[1.0, 1.0, 1.0]), r'std \[1.0, 1.0, 1.0\]'),
+    ('other-input', change_input(mean=None, std=None), 'mean None'),
+    ('resnet-variant', change_backbone(style='caffe'), "style 'caffe' and not 'pytorch'"),
+    ('missing-norm', change_neck, 'follows every conv of the pyramid, and here none'),
+    ('missing-norm', change_box_norm, "follows each of the box head's convs"),
+    ('no-box-convs', change_box_head, 'no place for the four convs'),
+    ('other-pyramid', change('model.neck.act_cfg', dict(type='ReLU')), 'has no act_cfg'),
+    ('other-box-convs', change('model.roi_head.bbox_head.conv_cfg', dict(type='ConvWS')),
+     'are plain ones'),
+    ('second-source',
+     change_backbone(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+     'backbone also starts from torchvision://resnet50'),
+    ('lr-not-scaled', change('train_dataloader.batch_size', 8),
+     'for 16 images per step and this run has 64: it is 0.25 times'),
+    ('lr-far', change('optim_wrapper.optimizer.lr', 0.2), '10 times that of the 1x'),
+    ('no-warmup', keep_scheduler(1), 'starts at its full height'),
+    ('no-decay', keep_scheduler(0), 'never lowered'),
+    ('no-decay', change('param_scheduler.1.milestones', [12, 16]), 'never lowered'),
+    ('few-epochs', change('train_cfg.max_epochs', 9), 'takes 9 of the 12 epochs'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('trap', 'spoil', 'says'), TRAPS)
 def test_each_trap_is_seen_alone(export, trap, spoil, says):
     cfg = deeper(tiny_detector(FASTER_RCNN))
     spoil(cfg)
@@ -110,8 +99,7 @@ def test_each_trap_is_seen_alone(export, trap, spoil, says):
     assert re.search(says, diagnosis.traps[0].text)
     assert f'[{trap}]' in diagnosis.text()
     by_changes = copy.deepcopy(cfg)
-    cure(cfg, diagnosis.traps[0].fix)
-    assert examine(cfg, export).traps == []
+    assert examine(follow(cfg, diagnosis.traps[0].fix), export).traps == []
     if diagnosis.traps[0].changes:  # what adapt writes cures as well
         by_changes.merge_from_dict({c.path: c.value for c in diagnosis.traps[0].changes})
         assert examine(by_changes, export).traps == []
@@ -196,7 +184,7 @@ def test_groups_see_their_own_images(export, group, processes, seen):
     if seen:
         assert f'sees {seen} images' in traps[0].text
     if group == 2:
-        cure(cfg, traps[0].fix)
+        cfg = follow(cfg, traps[0].fix)
         assert cfg.sync_bn_group == 'all'
         assert examine(cfg, export, processes=processes).traps == []
 
@@ -231,14 +219,16 @@ def test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining(expor
     (trap,) = examine(cfg, deep).traps
     assert trap.id == 'other-value-range'
     assert 'train_dataloader, val_dataloader, test_dataloader of the detector do not' in trap.text
-    line = re.search(r'dict\(.*\)$', trap.fix)[0]
-    assert line == "dict(type='mcl_mm.LoadAnyImage', value_range=[100.0, 4000.0])"
-    for name in ('train', 'val'):
-        cfg[f'{name}_dataloader'].dataset.pipeline[0] = eval(line)
-    cfg.test_dataloader.dataset.pipeline[0] = dict(eval(line), value_range=[0, 255])
-    assert 'that test_dataloader of the detector does not' in examine(cfg, deep).traps[0].text
-    cfg.test_dataloader.dataset.pipeline[0] = eval(line)
-    assert examine(cfg, deep).traps == []
+    cured = follow(cfg, trap.fix)
+    loader = dict(type='mcl_mm.LoadAnyImage', value_range=[100.0, 4000.0])
+    for name in ('train', 'val', 'test'):
+        before, after = (c[f'{name}_dataloader'].dataset.pipeline for c in (cfg, cured))
+        assert after == [loader, *before[1:]]
+    assert examine(cured, deep).traps == []
+    cured.test_dataloader.dataset.pipeline[0].value_range = [0, 255]
+    (trap,) = examine(cured, deep).traps
+    assert 'that test_dataloader of the detector does not' in trap.text
+    assert examine(follow(cured, trap.fix), deep).traps == []
 
 
 def test_8_bits_need_no_range(export):
@@ -291,12 +281,36 @@ def test_heads_of_another_kind_are_no_trap(export):
     assert 'this detector has no such layers' in diagnosis.notes[0]
 
 
-def test_every_finding_is_documented():
+def test_the_stage_of_a_c4_detector_is_cured():
+    cfg = get_config('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py')
+    case = Case(cfg, None, meta=META)
+    finding = other_region_stage(case)
+    assert finding.id == 'other-region-stage'
+    assert other_region_stage(case._replace(cfg=follow(cfg, finding.fix))) is None
+
+
+def test_the_line_of_every_rule_is_followed():
+    """A new rule needs a case above, or a test of its own that follows its line."""
+    elsewhere = {
+        'mm-sync-bn': test_mmcvs_synchronised_norm_in_one_process,
+        'other-region-stage': test_the_stage_of_a_c4_detector_is_cured,
+        'other-classes': test_boxes_of_classes_that_the_data_set_does_not_know,
+        'other-value-range': test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining,
+    }
+    assert {trap for trap, *_ in TRAPS} | set(elsewhere) == found_in('rules/*.py')
+    assert all('follow(' in inspect.getsource(test) for test in elsewhere.values())
+
+
+def found_in(*patterns):
+    """Ids of the findings that source files make."""
     folder = ROOT / 'mcl_mm/transfer/detector'
-    files = [folder / 'judge.py', folder / 'doctor.py', *sorted((folder / 'rules').glob('*.py'))]
-    source = ''.join(path.read_text() for path in files)
+    source = ''.join(p.read_text() for pattern in patterns for p in folder.glob(pattern))
+    return set(re.findall(r"(?:Finding|curable)\(\s*'([a-z-]+)'", source))
+
+
+def test_every_finding_is_documented():
     documented = re.findall(r'^\| `([a-z-]+)` \|', (ROOT / 'docs/doctor.md').read_text(), re.M)
-    found = set(re.findall(r"(?:Finding|curable)\(\s*'([a-z-]+)'", source))
+    found = found_in('judge.py', 'doctor.py', 'rules/*.py')
     json_keys = {'schema', 'ok', 'parts', 'total', 'left_out', 'notes'}
     assert found == set(documented) - json_keys
 
@@ -387,7 +401,7 @@ def test_mmcvs_synchronised_norm_in_one_process(export):
     (trap,) = diagnose(model, export, cfg, processes=1).traps
     assert trap.id == 'mm-sync-bn'
     assert 'mm-sync-bn' not in ids(diagnose(model, export, cfg, processes=8).traps)
-    cure(cfg, trap.fix)
+    cfg = follow(cfg, trap.fix)
     assert cfg.model.neck.norm_cfg == dict(type='SyncBN', requires_grad=True)
     assert diagnose(model, export, cfg, processes=1).traps == []
 
@@ -404,14 +418,65 @@ def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
     assert "'kangaroo', 'emu'" in trap.text
     with pytest.raises(ValueError, match='no box is left. Fix: train_dataloader = '):
         check_classes_known(cfg)
-    cure(cfg, trap.fix)
+    cfg = follow(cfg, trap.fix)
     assert cfg.train_dataloader.dataset.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert cfg.val_dataloader.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert examine(cfg, export).traps == []
     check_classes_known(cfg)
 
 
-def test_settings_inside_lists_are_arguments_of_a_command():
-    """A config cannot reach into a list of the one it inherits from."""
-    finding = curable('a', 'b', {'model.neck.0.norm_cfg': dict(type='BN'), 'model.a': 1})
-    assert finding.fix == 'model = dict(a=1); --cfg-options model.neck.0.norm_cfg.type=BN'
+def test_settings_inside_lists_are_a_new_list():
+    """A config cannot reach into a list of the one it inherits from; what is beside them stays."""
+    norm = dict(type='MMSyncBN', eps=0.1)
+    neck = [dict(type='FPN', norm_cfg=norm), dict(type='BFP', norm_cfg=norm)]
+    cfg = Config(dict(model=dict(neck=neck, bbox_head=None, act_cfg=None)))
+    settings = {
+        'model.neck.0.norm_cfg.type': 'SyncBN',
+        'model.neck.1.norm_cfg': dict(type='GN', num_groups=2),
+        'model.bbox_head.norm_cfg.type': 'BN',
+        'model.act_cfg': dict(type='ReLU'),
+    }
+    cured = follow(cfg, curable('a', 'b', settings, cfg).fix)
+    assert cured.model.to_dict() == dict(
+        neck=[
+            dict(type='FPN', norm_cfg=dict(type='SyncBN', eps=0.1)),
+            dict(type='BFP', norm_cfg=dict(type='GN', num_groups=2)),
+        ],
+        bbox_head=dict(norm_cfg=dict(type='BN')),
+        act_cfg=dict(type='ReLU'),
+    )
+
+
+def test_group_norm_gives_way_whole(export):
+    """Its number of groups would be no setting of the batch norm that takes its place."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.neck.norm_cfg = dict(type='GN', num_groups=2)
+    (trap,) = [t for t in examine(cfg, export).traps if t.id == 'missing-norm']
+    assert examine(follow(cfg, trap.fix), export).traps == []
+
+
+def test_a_norm_without_weights_is_not_judged(export):
+    """CondInst's masks have batch norm of their own, which MMDetection trains on two images."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.sync_bn = None
+    sync = dict(type='SyncBN', requires_grad=True)
+    cfg.model.backbone.norm_cfg = cfg.model.neck.norm_cfg = sync
+    cfg.model.roi_head.bbox_head.norm_cfg = sync
+    cfg.model.roi_head.bbox_head.update(num_shared_convs=4, num_cls_convs=1, type='ConvFCBBoxHead')
+    model = build_detector(cfg.model)
+    model.own = nn.BatchNorm2d(3)
+    found = diagnose(model, export, cfg, processes=8)
+    assert 'own.running_mean' in found.report.missing
+    assert 'bn-small-batch' not in ids(found.traps)
+
+
+@pytest.mark.parametrize('known', [80, 3])
+def test_heads_of_the_data_sets_classes_follow_them(export, tmp_path, known):
+    (tmp_path / 'train.json').write_text(json.dumps(dict(categories=[dict(id=1, name='emu')])))
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), ann_file='train.json')
+    cfg.model.roi_head.bbox_head.num_classes = known
+    (trap,) = examine(cfg, export).traps
+    cured = follow(cfg, trap.fix)
+    assert cured.model.roi_head.bbox_head.num_classes == (1 if known == 80 else 3)
+    assert examine(cured, export).traps == []

@@ -44,7 +44,7 @@ def frozen_stages(case: Case) -> Optional[Finding]:
         'stay as pre-training left them, with the statistics of its sheets, and the layers above must '
         'make do'
     )
-    return curable('frozen-stages', text, {'model.backbone.frozen_stages': thawed})
+    return curable('frozen-stages', text, {'model.backbone.frozen_stages': thawed}, case.cfg)
 
 
 def frozen_norm(case: Case) -> Optional[Finding]:
@@ -56,7 +56,7 @@ def frozen_norm(case: Case) -> Optional[Finding]:
         'scale and shift of the norms of the backbone are frozen: they keep to the statistics of '
         'pre-training'
     )
-    return curable('frozen-norm', text, {'model.backbone.norm_cfg.requires_grad': True})
+    return curable('frozen-norm', text, {'model.backbone.norm_cfg.requires_grad': True}, case.cfg)
 
 
 def norm_eval(case: Case) -> Optional[Finding]:
@@ -70,7 +70,7 @@ def norm_eval(case: Case) -> Optional[Finding]:
         'norm_eval keeps the batch norm statistics of pre-training; those of MCL are of sheets of small '
         'pasted images, not of the scenes that the detector sees'
     )
-    return curable('norm-eval', text, {'model.backbone.norm_eval': False})
+    return curable('norm-eval', text, {'model.backbone.norm_eval': False}, case.cfg)
 
 
 def small_batch(case: Case) -> Optional[Finding]:
@@ -82,8 +82,8 @@ def small_batch(case: Case) -> Optional[Finding]:
         return None
     seen = [
         images * processes_in_statistic(case, module)
-        for module in case.model.modules()
-        if is_batch_norm(module) and module.training
+        for name, module in case.model.named_modules()
+        if is_batch_norm(module) and module.training and starts_pretrained(case, name)
     ]
     if not seen or min(seen) >= SMALL_BATCH:
         return None
@@ -98,6 +98,11 @@ def small_batch(case: Case) -> Optional[Finding]:
     else:
         fix = f'train_dataloader = dict(batch_size={-(-SMALL_BATCH // case.processes)})  # or more GPUs'
     return Finding('bn-small-batch', text, fix)
+
+
+def starts_pretrained(case: Case, name: str) -> bool:
+    """Whether the statistics of a norm come from the file: heads of their own have what suits them."""
+    return case.report is None or f'{name}.running_mean' in case.report.loaded
 
 
 def processes_in_statistic(case: Case, layer: nn.Module) -> int:
@@ -126,7 +131,9 @@ def unsynchronised(case: Case) -> Optional[Finding]:
         'batch norm sees the images of one GPU alone, which are too few. SyncBN takes statistics from '
         'those of all GPUs; on one process MMEngine makes plain BN of it'
     )
-    return curable('bn-small-batch', text, {'model.backbone.norm_cfg': synchronised(norm)})
+    return curable(
+        'bn-small-batch', text, {'model.backbone.norm_cfg': synchronised(norm)}, case.cfg
+    )
 
 
 def resnet_variant(case: Case) -> Optional[Finding]:
@@ -150,7 +157,10 @@ def resnet_variant(case: Case) -> Optional[Finding]:
     )
     text += ': its layers see features they were not trained on'
     return curable(
-        'resnet-variant', text, {f'model.backbone.{key}': value for key, value in differ.items()}
+        'resnet-variant',
+        text,
+        {f'model.backbone.{key}': value for key, value in differ.items()},
+        case.cfg,
     )
 
 
@@ -166,7 +176,7 @@ def mm_sync_bn(case: Case) -> Optional[Finding]:
         f"MMCV's SyncBatchNorm, in {len(places)} places, cannot be built in one process; PyTorch's, which "
         'computes the same, can'
     )
-    return curable('mm-sync-bn', text, {f'{path}.type': 'SyncBN' for path in places})
+    return curable('mm-sync-bn', text, {f'{path}.type': 'SyncBN' for path in places}, case.cfg)
 
 
 def other_region_stage(case: Case) -> Optional[Finding]:
@@ -195,7 +205,7 @@ def other_region_stage(case: Case) -> Optional[Finding]:
         + ', '.join(f'{name}={stage.get(name)}' for name in wanted)
     )
     settings = {f'model.roi_head.shared_head.{name}': value for name, value in wanted.items()}
-    return curable('other-region-stage', text, settings)
+    return curable('other-region-stage', text, settings, case.cfg)
 
 
 RULES = (

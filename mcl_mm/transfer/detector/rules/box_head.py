@@ -31,9 +31,8 @@ def no_box_convs(case: Case) -> Optional[Finding]:
         'the box head has no place for the four convs of the projector in pre-training, which become a '
         "box head's shared convs: in the paper they are part of the gain"
     )
-    finding = curable('no-box-convs', text, settings)
     keep = "  # or TransferHook(parts=('backbone', 'neck')) if the head is to stay"
-    return finding._replace(fix=finding.fix + keep)
+    return curable('no-box-convs', text, settings, case.cfg, keep)
 
 
 def other_box_convs(case: Case) -> Optional[Finding]:
@@ -50,7 +49,7 @@ def other_box_convs(case: Case) -> Optional[Finding]:
     if not settings:
         return None
     text = 'the convs of the projector are plain ones, as wide as the pyramid'
-    return curable('other-box-convs', text, settings)
+    return curable('other-box-convs', text, settings, case.cfg)
 
 
 def missing_box_norm(case: Case) -> Optional[Finding]:
@@ -70,7 +69,7 @@ def missing_box_norm(case: Case) -> Optional[Finding]:
         "in the weights a norm follows each of the box head's convs, and here another or none: their "
         'outputs have another scale than they were trained to'
     )
-    return curable('missing-norm', text, settings)
+    return curable('missing-norm', text, settings, case.cfg)
 
 
 def fitting(case: Case) -> bool:

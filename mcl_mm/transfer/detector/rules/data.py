@@ -30,13 +30,17 @@ def other_classes(case: Case) -> Optional[Finding]:
             f'{annotations_of(dataset)} has boxes of {", ".join(map(repr, names[:5]))}, and the data set '
             f'knows none of these classes, only {", ".join(map(repr, known[:3]))}, ...: no box is left'
         )
-        metainfo = dict(classes=tuple(names))
         changes = [
-            Change(f'{path}.metainfo', metainfo, '')
+            Change(f'{path}.metainfo', dict(classes=tuple(names)), '')
             for loader in LOADERS
             for path, _ in data_sets(case.cfg, loader)
         ]
-        return Finding('other-classes', text, f'{line_of(changes)}  # and num_classes={len(names)}')
+        changes += [
+            Change(f'{path}.num_classes', len(names), '')
+            for path, part in dicts_in(case.cfg.get('model') or {}, 'model')
+            if part.get('num_classes') == len(known)
+        ]
+        return Finding('other-classes', text, line_of(changes, case.cfg))
     return None
 
 

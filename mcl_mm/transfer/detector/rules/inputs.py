@@ -2,9 +2,12 @@
 
 from typing import Optional
 
-from mcl_mm.config import find_parts
+from mcl_mm.config import find_parts, type_name
 from mcl_mm.datasets.depth import read_value_range
 
+from ..child_config import Change
+from ..finding import line_of
+from ..settings import dicts_in
 from .case import Case, Finding, curable
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -39,7 +42,7 @@ def other_input(case: Case) -> Optional[Finding]:
         )
         if key in differ
     }
-    return curable('other-input', text, settings)
+    return curable('other-input', text, settings, case.cfg)
 
 
 def same(trained: object, given: object) -> bool:
@@ -66,13 +69,20 @@ def other_value_range(case: Case) -> Optional[Finding]:
     differ = [key for key in loaders if not ranges_in(case.cfg[key]) & wanted]
     if not differ:
         return None
-    lines = [f"dict(type='mcl_mm.LoadAnyImage', value_range={list(pair)})" for pair in trained]
     text = (
         f'the weights were trained on values of more than 8 bits, with a range that {", ".join(differ)} '
         f'of the detector {"do" if len(differ) > 1 else "does"} not use'
     )
-    fix = f'in the pipelines, instead of LoadImageFromFile: {" or ".join(lines)}'
-    return Finding('other-value-range', text, fix)
+    first, *others = map(list, trained)
+    loader = dict(type='mcl_mm.LoadAnyImage', value_range=first)
+    changes = [
+        Change(path, dict(loader), '')
+        for key in differ
+        for path, part in dicts_in(case.cfg[key], key)
+        if type_name(part) in ('LoadImageFromFile', 'LoadAnyImage')
+    ]
+    note = ''.join(f'  # or value_range={other}' for other in others)
+    return Finding('other-value-range', text, line_of(changes, case.cfg) + note)
 
 
 def ranges_in(loader: dict) -> set[tuple[float, float]]:

@@ -30,7 +30,7 @@ def missing_norm(case: Case) -> Optional[Finding]:
         f'in the weights a norm follows every conv of the pyramid, and here {own or "none"}: the same '
         'convs give maps of another scale than the convs after them were trained on'
     )
-    return curable('missing-norm', text, {f'{path}.norm_cfg': norm})
+    return curable('missing-norm', text, {f'{path}.norm_cfg': norm}, case.cfg)
 
 
 def stands_for(case: Case, own: Optional[dict], norm: dict) -> bool:
@@ -52,7 +52,9 @@ def other_pyramid(case: Case) -> Optional[Finding]:
     if not extra:
         return None
     text = f'the pyramid in pre-training has no {" and no ".join(extra)}'
-    return curable('other-pyramid', text, {f'{path}.{name}': ABSENT[name] for name in extra})
+    return curable(
+        'other-pyramid', text, {f'{path}.{name}': ABSENT[name] for name in extra}, case.cfg
+    )
 
 
 RULES = (missing_norm, other_pyramid)

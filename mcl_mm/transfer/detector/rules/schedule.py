@@ -6,6 +6,8 @@ from mmengine.config import Config
 
 from mcl_mm.config import type_name
 
+from ..child_config import Change
+from ..finding import line_of
 from .case import Case, Finding
 
 # SGD's learning rate per image in MMDetection's 1x schedule and in the paper's protocol; another factor
@@ -16,6 +18,8 @@ TOLERANCE = 3
 GENTLE_LR = 0.01 / 16
 # Epochs of the 1x schedule.
 PROTOCOL_EPOCHS = 12
+# Schedulers that can raise a rate.
+RISING = ('LinearLR', 'ConstantLR', 'OneCycleLR', 'QuadraticWarmupLR')
 # Detectors that MMDetection trains at other rates: lowest and highest SGD rate per image of its configs, by
 # the class of the dense head, or of the detector. tests/zoo/doctor.py measures them.
 FAMILIES = {
@@ -94,26 +98,22 @@ def no_warmup(case: Case) -> Optional[Finding]:
     )
     if lr and base and lr / base <= GENTLE_LR:
         return None
-    rising = ('LinearLR', 'ConstantLR', 'OneCycleLR', 'QuadraticWarmupLR')
-    if any(type_name(s) in rising and not s.get('begin', 0) for s in schedulers(case.cfg)):
+    if any(type_name(s) in RISING and not s.get('begin', 0) for s in schedulers(case.cfg)):
         return None
     text = (
         'the learning rate starts at its full height: the new heads send large gradients into the '
         'pre-trained layers'
     )
-    fix = (
-        "param_scheduler = [dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, "
-        'end=500), ...]'
-    )
-    return Finding('no-warmup', text, fix)
+    first = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)
+    return Finding('no-warmup', text, scheduled(case.cfg, [first, *all_schedulers(case.cfg)]))
 
 
 def no_decay(case: Case) -> Optional[Finding]:
     """Schedulers of which none lowers the learning rate before the run ends."""
     if not case.cfg.get('optim_wrapper'):  # no run is described
         return None
-    train = case.cfg.get('train_cfg') or {}
-    for scheduler in schedulers(case.cfg):
+    train, falling = case.cfg.get('train_cfg') or {}, schedulers(case.cfg)
+    for scheduler in falling:
         kind, by_epoch = type_name(scheduler), scheduler.get('by_epoch', True)
         end = train.get('max_epochs') if by_epoch else train.get('max_iters')
         first = {
@@ -131,11 +131,10 @@ def no_decay(case: Case) -> Optional[Finding]:
     )
     by_epoch = not train.get('max_iters')
     end = max(train.get('max_epochs') or 0, PROTOCOL_EPOCHS) if by_epoch else train['max_iters']
-    fix = (
-        f"param_scheduler = [..., dict(type='MultiStepLR', by_epoch={by_epoch}, "
-        f'milestones={[round(end * 2 / 3), round(end * 11 / 12)]}, gamma=0.1, end={end})]'
-    )
-    return Finding('no-decay', text, fix)
+    steps = [round(end * 2 / 3), round(end * 11 / 12)]
+    last = dict(type='MultiStepLR', by_epoch=by_epoch, milestones=steps, gamma=0.1, end=end)
+    kept = [s for s in all_schedulers(case.cfg) if type_name(s) in RISING or s not in falling]
+    return Finding('no-decay', text, scheduled(case.cfg, [*kept, last]))
 
 
 def few_epochs(case: Case) -> Optional[Finding]:
@@ -151,7 +150,8 @@ def few_epochs(case: Case) -> Optional[Finding]:
         f'training takes {epochs} of the {PROTOCOL_EPOCHS} epochs of the 1x schedule: the heads, which '
         'start at random, may not get to use the features'
     )
-    return Finding('few-epochs', text, f'train_cfg = dict(max_epochs={PROTOCOL_EPOCHS})')
+    wanted = -(-PROTOCOL_EPOCHS * case.cfg.train_cfg.max_epochs // epochs)
+    return Finding('few-epochs', text, f'train_cfg = dict(max_epochs={wanted})')
 
 
 def batch_size(cfg: Config) -> Optional[int]:
@@ -165,11 +165,20 @@ def has_sgd(cfg: Config) -> bool:
     return type_name(optimizer) == 'SGD'
 
 
-def schedulers(cfg: Config) -> list[dict]:
-    """The learning rate's schedulers in a config; a single one may stand alone."""
+def all_schedulers(cfg: Config) -> list[dict]:
+    """The schedulers in a config; a single one may stand alone."""
     found = cfg.get('param_scheduler') or []
-    found = [found] if isinstance(found, dict) else found
-    return [scheduler for scheduler in found if type_name(scheduler).endswith('LR')]
+    return [found] if isinstance(found, dict) else list(found)
+
+
+def schedulers(cfg: Config) -> list[dict]:
+    """Those of the learning rate."""
+    return [scheduler for scheduler in all_schedulers(cfg) if type_name(scheduler).endswith('LR')]
+
+
+def scheduled(cfg: Config, wanted: list[dict]) -> str:
+    """The line of a config that sets its schedulers."""
+    return line_of([Change('param_scheduler', wanted, '')], cfg)
 
 
 RULES = (learning_rate, no_warmup, no_decay, few_epochs)

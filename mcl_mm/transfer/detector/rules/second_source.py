@@ -33,7 +33,7 @@ def second_source(case: Case) -> Optional[Finding]:
     )
     # timm's wrapper has a flag
     return curable(
-        'second-source', text, {p: False if s is True else None for p, s in found.items()}
+        'second-source', text, {p: False if s is True else None for p, s in found.items()}, case.cfg
     )
 
 
