@@ -13,7 +13,7 @@ from .decoding import shown
 from .lists import split_label
 from .names import is_hidden
 from .seeded_sampler import inner_sets
-from .storage import unpacked
+from .storage import find_table, unpacked
 from .unlabelled_images import UnlabelledImages
 
 
@@ -85,7 +85,7 @@ class LabelledImages(UnlabelledImages):
         """The images of a list, and their labels if there are any."""
         labelled = [split_label(line) for _, line in lines]
         if not any(labelled):
-            return [dict(img_path=self.path_of(line)) for _, line in lines]
+            return self.with_stored_labels([self.path_of(line) for _, line in lines])
         for (number, line), found in zip(lines, labelled):
             if found is None:
                 raise ValueError(
@@ -93,6 +93,21 @@ class LabelledImages(UnlabelledImages):
                     f'integer from 0, got {os.path.basename(line)!r}'
                 )
         return [dict(img_path=self.path_of(name), gt_label=n) for name, n in labelled]
+
+    def with_stored_labels(self, paths: Sequence[str]) -> list[dict]:
+        """The images of a list without labels, with those that shards or a table have for them."""
+        if self.store is None and unpacked(paths[0]) != paths[0]:
+            self.store = find_table(self.img_prefix, self.table)
+        stored = self.store.find((), self.extensions, labels=True)[0] if self.store else []
+        labels = {info['img_path']: info['gt_label'] for info in stored if 'gt_label' in info}
+        if not labels:
+            return [dict(img_path=path) for path in paths]
+        unknown = [path for path in paths if path not in labels]
+        if unknown:
+            raise ValueError(
+                f'{shown(unknown[0])} of {self.ann_file} has no label: {self.data_root} does not hold it'
+            )
+        return [dict(img_path=path, gt_label=labels[path]) for path in paths]
 
     def label_by_folder(self, data_list: Sequence[dict]) -> tuple[str, ...]:
         """Number the folders below the root, or those of ``classes``; returns their names."""

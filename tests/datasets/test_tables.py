@@ -87,7 +87,7 @@ def test_save_to_disk(library, loose, records, tmp_path):
     table(library, records).save_to_disk(str(tmp_path / 'saved'), num_shards=3)
     check_same(loose, build(tmp_path / 'saved'))
     assert build(tmp_path / 'saved').get_data_info(2)['img_path'] == (
-        f'{tmp_path}/saved/[image]/00000002_0002.jpg'
+        f'{tmp_path}/saved/rows[image]/00000002_0002.jpg'
     )
 
 
@@ -141,6 +141,14 @@ def test_labels_and_their_names(library, records, tmp_path):
     texts = build(tmp_path / 'saved', LabelledImages, table=dict(label='caption'))
     assert texts.classes == tuple(sorted(records['caption']))
     assert texts.get_data_info(11)['gt_label'] == texts.classes.index('picture 11')
+    (tmp_path / 'parquet').mkdir()
+    table(library, records).to_parquet(str(tmp_path / 'parquet/a.parquet'))
+    (tmp_path / 'list.txt').write_text(
+        'train[image]/00000004_0004.jpg\ntrain[image]/00000002_0002.jpg'
+    )
+    listed = build(tmp_path / 'parquet', LabelledImages, ann_file=str(tmp_path / 'list.txt'))
+    assert [listed.get_data_info(i)['gt_label'] for i in range(2)] == [1, 2]
+    assert listed.classes == ('cat', 'dog', 'newt')
     with pytest.raises(ValueError, match='has other classes than classes says: cat, dog, newt'):
         build(tmp_path / 'saved', LabelledImages, metainfo=dict(classes=('a', 'b', 'c')))
 

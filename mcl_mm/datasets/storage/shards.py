@@ -102,7 +102,7 @@ class Places:
 
     Args:
         members (Members): The index. Names are not kept but as numbers of 8 bytes, so a million images
-            take 32 MB, once for all processes that are forked later.
+            take 28 MB, once for all processes that are forked later.
     """
 
     def __init__(self, members: Members) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-SETTINGS = ('split', 'image', 'label')
+UNNAMED = 'rows'  # what the paths of a table without splits begin with
 SETTING = 'train_dataloader.dataset.table'
 ROWS: dict[
     str, Any
@@ -55,7 +55,7 @@ def import_datasets() -> Any:
 
 
 def load_splits(folder: str) -> dict[str, Any]:
-    """All splits of a table, by name; '' for one without a name.
+    """All splits of a table, by name; ``UNNAMED`` for one without a name.
 
     Raises:
         OSError, ValueError: The library cannot read it.
@@ -69,7 +69,7 @@ def load_splits(folder: str) -> dict[str, Any]:
     except Exception as error:  # of several libraries
         details = ' '.join(str(error.__cause__ or error).split())
         raise ValueError(f'{folder} cannot be read as a table ({details})') from error
-    return dict(found) if isinstance(found, dict) else {'': found}
+    return dict(found) if isinstance(found, dict) else {UNNAMED: found}
 
 
 def choose(
