@@ -148,8 +148,9 @@ def read_shard(path: str, packed: Packed) -> dict[str, tuple[int, int, int, int]
                     found.pop(name, None)
                     header = os.pread(file.fileno(), HEADER, info.offset_data - HEADER)
                     found[name] = info.offset_data, info.size, zlib.crc32(header)
-            if tar.offset >= os.path.getsize(path):  # an end is marked by blocks of zeros
-                raise tarfile.ReadError('it has no end')
+            # tarfile stops without a word at what is no header; an end is marked by a block of zeros.
+            if os.pread(file.fileno(), HEADER, tar.offset) != bytes(HEADER):
+                raise tarfile.ReadError(f'no header and no end at byte {tar.offset}')
     except tarfile.TarError as error:
         raise ValueError(
             f'{shown(path)} is cut off, or no uncompressed tar archive ({error}): get it anew, or '

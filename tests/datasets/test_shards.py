@@ -353,13 +353,18 @@ def test_a_folder_that_was_spoiled_is_refused(packed, spoil, message):
         build(packed)
 
 
-@pytest.mark.parametrize('cut', ['amid a header', 'amid an image', 'behind an image'])
+@pytest.mark.parametrize('cut', ['amid a header', 'amid an image', 'behind an image', 'spoiled'])
 def test_a_shard_that_is_cut_off_gets_no_index(tmp_path, cut):
     content = encoded('JPEG')
     write_tar(tmp_path / 'a.tar', [(f'{n}.jpg', content) for n in range(4)], tarfile.USTAR_FORMAT)
     member = 512 + 512 * -(-len(content) // 512)
     size = {'amid a header': member + 200, 'amid an image': 2 * member - 300}.get(cut, 3 * member)
-    os.truncate(tmp_path / 'a.tar', size)
+    if cut == 'spoiled':
+        with open(tmp_path / 'a.tar', 'r+b') as file:
+            file.seek(member)
+            file.write(b'other bytes' * 40)
+    else:
+        os.truncate(tmp_path / 'a.tar', size)
     with pytest.raises(ValueError, match=r'a\.tar is cut off, or no uncompressed tar'):
         index(str(tmp_path))
     assert not (tmp_path / INDEX).exists()
