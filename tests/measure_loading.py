@@ -31,7 +31,7 @@ from mcl_mm.datasets.storage import read_bytes
 
 MIN_SIDE = 580  # of the fast recipe
 SIZES = ((500, 375), (1600, 1200))
-ROUNDS, IMAGES = 9, 16
+ROUNDS, IMAGES = 5, 8
 
 
 def mosaic(photos: list[Path], size: tuple[int, int], seed: int) -> bytes:
@@ -168,7 +168,7 @@ def measure_storage(folder: Path) -> None:
         take_turns(
             {f'{name}, bytes': functools.partial(read, d) for name, d in sets.items()}, order
         )
-        take_turns({f'{name}, views': d.__getitem__ for name, d in sets.items()}, order[:200])
+        take_turns({f'{name}, views': d.__getitem__ for name, d in sets.items()}, order[:100])
 
 
 def read(dataset: UnlabelledImages, index: int) -> bytes:
