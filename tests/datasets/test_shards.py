@@ -339,7 +339,7 @@ def test_a_shard_that_changed_after_its_index_gives_no_image(packed):
         ),
         (
             lambda d: os.truncate(d / 'images-000001.tar', 5000),
-            'has 5000 bytes, and 2?1.* in the index',
+            r'has 5000 bytes, and \d+ in the index',
         ),
         (
             lambda d: write_tar(d / 'z.tar', []),
