@@ -43,7 +43,7 @@ NAVIGATION = {
     'Your own images': 'images, small_sets, bad_data, initial_weights, supervised',
     'Into a detector': 'adapt, doctor, detectors, transfer, protocols, formats, operators',
     'Long runs': 'monitoring, reliability, performance',
-    'Clusters': 'clusters, scaling',
+    'Clusters': 'clusters, shared_disks, scaling',
     'Method and fidelity': 'method, fidelity, backbones, ablations, peers',
     'Reference': 'reference/mcl_mm/index',
     'Project': 'contributing, changelog',

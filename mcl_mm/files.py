@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -51,13 +52,46 @@ def atomic_path(path: Union[str, Path]) -> Iterator[str]:
             os.close(descriptor)
 
 
-def mode_of(path: str) -> int:
-    """Permissions of a file, or those that a new one gets."""
+@contextlib.contextmanager
+def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
+    """A folder to write files to; at the end it becomes ``path``, complete.
+
+    Args:
+        path (str | Path): The folder: a new one, or an empty one. Folders above it are made.
+
+    Yields:
+        str: Path of an empty folder beside it. What a killed process has left there is removed.
+
+    Raises:
+        FileExistsError: ``path`` is a file, or not empty.
+        OSError: It could not be written.
+    """
+    path = os.path.abspath(path)
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise FileExistsError(f'{path} is there already: give the name of a new folder')
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    remove_unfinished(parent)
+    temporary = tempfile.mkdtemp(SUFFIX, f'.{socket.gethostname()[:64]}.{os.getpid()}.', parent)
+    try:
+        yield temporary
+        for name in os.listdir(temporary):
+            with open(os.path.join(temporary, name), 'rb') as file:
+                os.fsync(file.fileno())
+        os.chmod(temporary, mode_of(path, 0o777))
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def mode_of(path: str, new: int = 0o666) -> int:
+    """Permissions of a file or folder; or those that a ``new`` one gets."""
     with contextlib.suppress(OSError):
         return os.stat(path).st_mode & 0o777
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return new & ~mask
 
 
 def write_bytes(path: Union[str, Path], content: bytes) -> None:
@@ -95,7 +129,7 @@ def check_same(path: str, content: bytes, chunk: int = 1 << 24) -> None:
 
 
 def unfinished(folder: Union[str, Path]) -> list[str]:
-    """Files in a folder that :func:`atomic_path` has not put in their place (yet)."""
+    """Files and folders in a folder that have not been put in their place (yet)."""
     with contextlib.suppress(OSError):
         return [e.path for e in os.scandir(folder) if e.name.startswith('.') and SUFFIX in e.name]
     return []
@@ -116,4 +150,4 @@ def remove_unfinished(folder: Union[str, Path]) -> None:
             alive = True
         if not alive:
             with contextlib.suppress(OSError):
-                os.remove(path)
+                (shutil.rmtree if os.path.isdir(path) else os.remove)(path)

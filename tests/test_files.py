@@ -8,7 +8,15 @@ import pytest
 from mmengine.fileio import get_file_backend
 
 from mcl_mm.engine import AtomicBackend
-from mcl_mm.files import SUFFIX, atomic_path, remove_unfinished, unfinished, write_bytes, write_text
+from mcl_mm.files import (
+    SUFFIX,
+    atomic_folder,
+    atomic_path,
+    remove_unfinished,
+    unfinished,
+    write_bytes,
+    write_text,
+)
 
 
 def files(folder):
@@ -22,6 +30,36 @@ def test_backend_of_mmengine(tmp_path):
     backend.put_text('zwei \udcff', tmp_path / 'a/b/file')
     assert (tmp_path / 'a/b/file').read_bytes() == b'zwei \xff'
     assert files(tmp_path / 'a/b') == ['file']
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
+    old = (
+        tmp_path / f'.{socket.gethostname()[:64]}.{2**22 - 1}.x{SUFFIX}'
+    )  # of a process that was killed
+    old.mkdir()
+    (old / 'part').write_text('1')
+    with atomic_folder(tmp_path / 'a/b') as folder:
+        (tmp_path / 'a/b').mkdir()  # empty, which is no obstacle
+        with open(f'{folder}/x', 'w') as file:
+            file.write('1')
+        assert files(tmp_path / 'a/b') == []
+    assert files(tmp_path / 'a/b') == ['x']
+    assert files(tmp_path / 'a') == ['b']
+    assert os.stat(tmp_path / 'a/b').st_mode == os.stat(tmp_path / 'a').st_mode
+
+    def fail(name):
+        with atomic_folder(tmp_path / name) as folder:
+            open(f'{folder}/x', 'w').close()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail('c')
+    assert files(tmp_path) == ['a']
+    for there in ('a', 'a/b/x'):
+        with pytest.raises(
+            FileExistsError, match='is there already: give the name of a new folder'
+        ):
+            fail(there)
 
 
 def test_file_that_reads_back_wrong_is_not_taken(tmp_path, monkeypatch):

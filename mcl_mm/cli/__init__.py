@@ -16,6 +16,7 @@ COMMANDS = {
     'quickstart': 'see it work: from a folder of images to a better detector, in minutes',
     'configs': 'list the recipes that come with the package, or print one to edit',
     'check-images': 'find images that cannot be used, before a run does',
+    'pack': 'pack a folder of images into a few large files, for a disk that many share',
     'browse': 'draw what the network will see: the sheets of a montage',
     'train': 'pre-train, or fine-tune a detector',
     'plot': 'draw the curves of one or several runs',

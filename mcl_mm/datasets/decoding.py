@@ -11,13 +11,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .depth import UnknownRangeError, is_deep, is_other_band, read_bands, tiff_size
 from .side_information import orientation_of, pixels_only
+from .storage import as_file, read_bytes
 
 # Shorter side, pixels. The smallest random crop keeps a fifth of the area: 7 x 7 pixels of 16 x 16.
 MIN_SIDE = 16
 # 8192 x 8192: 0.3 GB once decoded, 1 GB while transparent pixels are put on white.
 MAX_PIXELS = 2**26
-# A file that is read as a whole, once Pillow could not make use of it. Bytes.
-MAX_FILE = 2**30
 # EXIF's Orientation: what turns a picture upright, and an array.
 UPRIGHT = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, lambda a: a[:, ::-1]),
@@ -71,9 +70,10 @@ def load_pixels(path: str, min_side: Optional[int] = None) -> Pixels:
         BadImageError: The file cannot be used.
     """
     try:
-        if os.path.getsize(path) == 0:
+        file = as_file(path)
+        if (os.path.getsize(path) if file is path else file.getbuffer().nbytes) == 0:
             raise BadImageError(path, 'empty file')
-        with open_image(path) as image:
+        with open_image(file) as image:
             return decode(image, path, min_side)
     except (BadImageError, MemoryError):
         raise
@@ -167,12 +167,6 @@ def check_size(path: str, size: tuple[int, int], image: Optional[Image.Image] = 
         )
     shrink = next(s for s in (2, 4, 8) if width * height <= MAX_PIXELS * s**2)
     image.draft(None, (width // shrink, height // shrink))
-
-
-def read_bytes(path: str) -> bytes:
-    """A file's content, ``MAX_FILE`` bytes of it at most."""
-    with open(path, 'rb') as file:
-        return file.read(MAX_FILE)
 
 
 def open_image(file: Union[str, BinaryIO]) -> Image.Image:

@@ -10,15 +10,18 @@ from mmengine.logging import print_log
 from mcl_mm.registry import DATASETS
 
 from .decoding import shown
-from .lists import join, split_label
-from .scan import is_hidden
+from .lists import split_label
+from .names import is_hidden
 from .seeded_sampler import inner_sets
+from .storage import find_table, unpacked
 from .unlabelled_images import UnlabelledImages
 
 
 @DATASETS.register_module()
 class LabelledImages(UnlabelledImages):
     """Images in one folder per class, or in a list with labels; else as :class:`UnlabelledImages`.
+
+    Shards may hold a ``.cls`` file with an integer beside each image, tables a column of labels.
 
     Without a list that has labels, the folders directly below ``data_root``, sorted by name, are the
     classes 0, 1, ...; their images may be nested further. A folder without images is no class and is
@@ -41,6 +44,8 @@ class LabelledImages(UnlabelledImages):
             is no integer from 0, or all have the same; or ``classes`` lack a folder.
     """
 
+    LABELS = True
+
     @property
     def classes(self) -> Optional[tuple[str, ...]]:
         """Names of the folders, kept in checkpoints as ``dataset_meta``; None if a list has labels."""
@@ -55,6 +60,7 @@ class LabelledImages(UnlabelledImages):
         data_list = super().find_images()
         if 'gt_label' in data_list[0]:
             self.num_classes = max(info['gt_label'] for info in data_list) + 1
+            self.take_class_names(getattr(self.store, 'class_names', None))
         else:
             self._metainfo['classes'] = self.label_by_folder(data_list)
             self.num_classes = len(self.classes)
@@ -65,18 +71,43 @@ class LabelledImages(UnlabelledImages):
             )
         return data_list
 
+    def take_class_names(self, names: Optional[tuple[str, ...]]) -> None:
+        """Keep the names that a table has for its classes, if it has any."""
+        if not names:
+            return
+        if self.classes not in (None, names):
+            raise ValueError(
+                f'{self.data_root} has other classes than classes says: {", ".join(names[:5])}, ...'
+            )
+        self._metainfo['classes'], self.num_classes = names, len(names)
+
     def read_list(self, lines: Sequence[tuple[int, str]]) -> list[dict]:
         """The images of a list, and their labels if there are any."""
         labelled = [split_label(line) for _, line in lines]
         if not any(labelled):
-            return [dict(img_path=join(self.img_prefix, line)) for _, line in lines]
+            return self.with_stored_labels([self.path_of(line) for _, line in lines])
         for (number, line), found in zip(lines, labelled):
             if found is None:
                 raise ValueError(
                     f'line {number} of {self.ann_file} has no label: it should end in a space and an '
                     f'integer from 0, got {os.path.basename(line)!r}'
                 )
-        return [dict(img_path=join(self.img_prefix, name), gt_label=n) for name, n in labelled]
+        return [dict(img_path=self.path_of(name), gt_label=n) for name, n in labelled]
+
+    def with_stored_labels(self, paths: Sequence[str]) -> list[dict]:
+        """The images of a list without labels, with those that shards or a table have for them."""
+        if self.store is None and unpacked(paths[0]) != paths[0]:
+            self.store = find_table(self.img_prefix, self.table)
+        stored = self.store.find((), self.extensions, labels=True)[0] if self.store else []
+        labels = {info['img_path']: info['gt_label'] for info in stored if 'gt_label' in info}
+        if not labels:
+            return [dict(img_path=path) for path in paths]
+        unknown = [path for path in paths if path not in labels]
+        if unknown:
+            raise ValueError(
+                f'{shown(unknown[0])} of {self.ann_file} has no label: {self.data_root} does not hold it'
+            )
+        return [dict(img_path=path, gt_label=labels[path]) for path in paths]
 
     def label_by_folder(self, data_list: Sequence[dict]) -> tuple[str, ...]:
         """Number the folders below the root, or those of ``classes``; returns their names."""
@@ -101,7 +132,7 @@ class LabelledImages(UnlabelledImages):
         Raises:
             ValueError: It lies in none.
         """
-        folder, _, rest = os.path.relpath(path, self.img_prefix).partition(os.sep)
+        folder, _, rest = os.path.relpath(unpacked(path), self.img_prefix).partition(os.sep)
         if rest and folder != os.pardir:
             return folder
         if folder == os.pardir:
@@ -119,7 +150,7 @@ class LabelledImages(UnlabelledImages):
 
     def warn_of_empty_folders(self, classes: Sequence[str]) -> None:
         """Name the folders that look like classes and are none."""
-        if self.ann_file or self.folders:  # left out on purpose
+        if self.ann_file or self.folders or self.store:  # left out on purpose, or none at all
             return
         empty = [
             shown(entry.name)

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from PIL import features
 
 from .decoding import shown
+from .names import is_hidden, passed_over_as
 
 EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff'),
@@ -19,11 +20,6 @@ EXTENSIONS = (
 OTHER_PICTURES = {
     *('.heic', '.heif', '.avif', '.jxl', '.gif', '.svg', '.psd', '.tga', '.exr', '.hdr'),
     *('.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2', '.dcm', '.nii', '.npy'),
-}
-# Folders that systems leave beside one's own, but those whose names begin with a dot.
-LEFT_BY_SYSTEMS = {
-    *('__macosx', '@eadir', '#recycle', '#snapshot', '$recycle.bin', 'lost+found'),
-    'system volume information',
 }
 
 
@@ -41,14 +37,11 @@ def find_files(roots: Sequence[str], extensions: Sequence[str]) -> tuple[list[st
     paths, passed_over = [], Counter()
     for folder, files in find_folders(roots):
         for name in sorted(files):
-            if is_hidden(name):
-                passed_over['hidden'] += 1
-            elif '\n' in name or '\r' in name:  # no list could name it
-                passed_over['with a line break in the name'] += 1
-            elif name.lower().endswith(tuple(extensions)):
-                paths.append(os.path.join(folder, name))
+            kind = passed_over_as(name, extensions)
+            if kind:
+                passed_over[kind] += 1
             else:
-                passed_over[os.path.splitext(name)[1].lower() or 'without an ending'] += 1
+                paths.append(os.path.join(folder, name))
     return paths, passed_over
 
 
@@ -71,11 +64,6 @@ def find_folders(roots: Sequence[str]) -> list[tuple[str, list[str]]]:
                 links += [(number, path) for path in inside if os.path.islink(path)]
         waiting = sorted(links)
     return [(folder, files) for _, folder, files in sorted(found)]
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not meant to be seen, by its name."""
-    return name.startswith('.') or name.lower() in LEFT_BY_SYSTEMS
 
 
 def warn_of_folder(error: OSError) -> None:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from .decoding import shown
+
 
 def check_path(name: str, value: Any) -> None:
     """Refuse what is not the path of a file or folder.
@@ -18,6 +20,40 @@ def check_path(name: str, value: Any) -> None:
         )
         raise ValueError(
             f'{name} must be a path, got {value!r}: write ' + (write or f"{name}='path/to/it'")
+        )
+
+
+def check_folder(folder: str) -> None:
+    """Refuse what is not the folder of a set of images.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if os.path.isdir(folder):
+        return
+    where = shown(os.path.abspath(folder))
+    advice = 'set train_dataloader.dataset.data_root to the folder that holds your images'
+    if '://' in folder:
+        where, advice = folder, 'it is an address: download it, and give the folder'
+    elif os.path.isfile(folder):
+        advice = f'it is a file. Give the folder that it lies in, {os.path.dirname(folder) or "."}'
+    raise FileNotFoundError(f'no image folder at {where}: {advice}')
+
+
+def check_table(value: Any) -> None:
+    """Refuse what does not say which split and columns of a table to read.
+
+    Raises:
+        ValueError: ``value`` is no dict of texts, or has other keys.
+    """
+    if value is None:
+        return
+    keys = ('split', 'image', 'label')
+    good = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if not good or set(value) - set(keys):
+        raise ValueError(
+            f'table must be a dict of texts, of {", ".join(keys)}, got {value!r}: write '
+            "table=dict(split='train', image='image')"
         )
 
 

@@ -11,6 +11,7 @@ from .decoding import BadImageError, load_pixels, open_image, shown
 from .depth import PERCENTILES, ValueRange, measure, to_bytes
 from .loading import finish
 from .scan import spread
+from .storage import as_file
 
 TRIED, LOOKED_AT, MEASURED = 16, 8, 64  # images of a set
 VALUES = 4096  # of an image, drawn at random
@@ -53,7 +54,7 @@ def look(path: str) -> Look:
 def left_out(path: str) -> str:
     """What of a file that can be used is not."""
     try:
-        with open_image(path) as image:
+        with open_image(as_file(path)) as image:
             return left_out_of(image)
     except Exception:  # it has been decoded in another way
         return ''

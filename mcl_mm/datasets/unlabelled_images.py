@@ -4,7 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Union
+from typing import Optional, Union
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
@@ -15,13 +15,17 @@ from .decoding import BadImageError, shown
 from .depth import RANGE_FILE, read_value_range
 from .lists import join, read_list, without_label
 from .scan import EXTENSIONS, describe_passed_over, find_files
-from .settings import check_number, check_path, check_strings
+from .settings import check_folder, check_number, check_path, check_strings, check_table
+from .storage import advise, find_store, find_table
 from .survey import survey
 
 
 @DATASETS.register_module()
 class UnlabelledImages(CustomDataset):
     """All images below a folder, nested or flat; labels and folder names are not looked at.
+
+    The folder may also hold tar shards with the index that ``mcl-mm pack`` writes, or what HuggingFace's
+    ``datasets`` reads: a folder of ``save_to_disk``, Arrow or Parquet files.
 
     An image that cannot be used gives way to another one, drawn with NumPy's generator. The data
     sample of the other one then carries a note, ``bad_images``, for
@@ -42,6 +46,8 @@ class UnlabelledImages(CustomDataset):
         value_range (Sequence[float] | str, optional): Low and high: what becomes black and white of
             images with more than 8 bits; or the file in which ``check-images`` has written it. Defaults
             to None: such a file beside ``ann_file``, else measured on 64 images.
+        table (dict[str, str], optional): Of a folder with Arrow or Parquet files: ``split``, and the names
+            of the columns ``image`` and ``label``. Defaults to None, the only ones there are.
         **kwargs: ``pipeline`` and the rest of mmpretrain's ``CustomDataset``.
 
     Attributes:
@@ -55,6 +61,8 @@ class UnlabelledImages(CustomDataset):
             ``folders`` are given; or a setting is of a wrong kind.
     """
 
+    LABELS = False  # whether labels that are stored beside images are looked at
+
     def __init__(
         self,
         data_root: str,
@@ -62,24 +70,21 @@ class UnlabelledImages(CustomDataset):
         folders: Sequence[str] = (),
         extensions: Sequence[str] = EXTENSIONS,
         value_range: Union[Sequence[float], str, None] = None,
+        table: Optional[dict[str, str]] = None,
         **kwargs,
     ) -> None:
         check_path('data_root', data_root)
         check_path('ann_file', ann_file)
         check_strings('folders', folders)
         check_strings('extensions', extensions)
+        check_table(table)
         if 'max_refetch' in kwargs:
             check_number('max_refetch', kwargs['max_refetch'], low=0, whole=True)
         data_root = os.path.expanduser(data_root)
-        for folder in (data_root, *(os.path.join(data_root, folder) for folder in folders)):
-            if not os.path.isdir(folder):
-                raise FileNotFoundError(
-                    f'no image folder at {shown(os.path.abspath(folder))}: set '
-                    'train_dataloader.dataset.data_root to the folder that holds your images'
-                )
+        check_folder(data_root)
         if ann_file and folders:
             raise ValueError('ann_file spares the search through folders: give one of them')
-        self.folders = folders
+        self.folders, self.table = folders, table or {}
         self.value_range = read_value_range(value_range)
         self.range_measured = False
         self.passed_over, self.labels_unused = Counter(), False
@@ -98,6 +103,7 @@ class UnlabelledImages(CustomDataset):
             list[dict]: ``dict(img_path=...)`` per image, sorted by path.
         """
         data_list = self.find_images()
+        self.store = None  # it was needed for names; workers need no copy
         self.tell_unused()
         range_file = self.ann_file + RANGE_FILE
         if self.value_range is None and self.ann_file and os.path.isfile(range_file):
@@ -116,21 +122,40 @@ class UnlabelledImages(CustomDataset):
         Returns:
             list[dict]: See :meth:`load_data_list`.
         """
+        self.store = find_store(self.img_prefix, self.table)
         if self.ann_file:
             if not os.path.isfile(self.ann_file):
                 raise FileNotFoundError(f'no list of images at {os.path.abspath(self.ann_file)}')
             data_list = self.read_list(read_list(self.ann_file, tuple(self.extensions)))
         else:
-            roots = [os.path.join(self.img_prefix, folder) for folder in self.folders or ('',)]
-            paths, self.passed_over = find_files(roots, self.extensions)
-            data_list = [dict(img_path=path) for path in paths]
+            data_list = self.search()
         if not data_list:
             other = self.passed_over and f'; passed over: {describe_passed_over(self.passed_over)}'
             raise ValueError(
                 f'no image in {self.ann_file or self.img_prefix}: looked for '
                 f'{", ".join(sorted(self.extensions))}{other or ""}'
+                + ('' if self.ann_file or self.store else advise(self.img_prefix))
             )
         return data_list
+
+    def search(self) -> list[dict]:
+        """All images of the folder, or of what is stored in it."""
+        if self.store is None:
+            roots = [os.path.join(self.img_prefix, folder) for folder in self.folders or ('',)]
+            for root in roots:
+                check_folder(root)
+            paths, self.passed_over = find_files(roots, self.extensions)
+            if paths:
+                return [dict(img_path=path) for path in paths]
+            self.store = find_table(self.img_prefix, self.table)
+        if self.store is None:
+            return []
+        data_list, self.passed_over = self.store.find(self.folders, self.extensions, self.LABELS)
+        return data_list
+
+    def path_of(self, name: str) -> str:
+        """Path of a list's image."""
+        return self.store.path_of(name) if self.store else join(self.img_prefix, name)
 
     def read_list(self, lines: Sequence[tuple[int, str]]) -> list[dict]:
         """The images of a list.
@@ -140,7 +165,7 @@ class UnlabelledImages(CustomDataset):
         """
         named = [without_label(line, tuple(self.extensions)) for _, line in lines]
         self.labels_unused = any(label is not None for _, label in named)
-        return [dict(img_path=join(self.img_prefix, name)) for name, _ in named]
+        return [dict(img_path=self.path_of(name)) for name, _ in named]
 
     def tell_unused(self) -> None:
         """Say once which files of the folder, or what of a list, is not used."""

@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
 from mcl_mm.datasets import SeededSampler, seed_generators
+from mcl_mm.datasets.storage import unpacked
 from mcl_mm.registry import HOOKS, LOOPS
 
 from .runner_access import resumes
@@ -106,7 +107,7 @@ def describe_data(runner: Runner) -> dict[str, int]:
 
 
 def fingerprint(dataset: Dataset, count: int = 1000) -> int:
-    """A number that other images have another of: of file names, wherever the folder is.
+    """A number that other images have another of: of file names, wherever the folder is, packed or not.
 
     Args:
         dataset (Dataset): With ``get_data_info``; 0 for others.
@@ -115,7 +116,7 @@ def fingerprint(dataset: Dataset, count: int = 1000) -> int:
     if not hasattr(dataset, 'get_data_info'):
         return 0
     chosen = range(0, len(dataset), max(1, len(dataset) // count))
-    names = [str(dataset.get_data_info(index).get('img_path')) for index in chosen]
+    names = [unpacked(str(dataset.get_data_info(index).get('img_path'))) for index in chosen]
     root = getattr(dataset, 'data_root', None) or ''
     return zlib.crc32('\n'.join(name.removeprefix(root) for name in names).encode(errors='replace'))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import draw_images
+from mcl_mm.datasets.pack import pack
 from tiny_runs import (
     WORKERS,
     check_same_run,
@@ -85,6 +86,18 @@ def test_signal_in_the_last_iteration_of_an_epoch(uninterrupted, folder):
     run(config, work_dir, *fault(7, 'SIGTERM'), code=75)
     assert (work_dir / 'last_checkpoint').read_text().endswith('/epoch_2.pth')
     run(config, work_dir)
+    check_same_run(work_dir, whole)
+
+
+@by_epoch_only
+def test_a_run_on_loose_files_goes_on_with_the_packed_ones(uninterrupted, folder):
+    """Amid an epoch, with a bad image; by workers that read shards."""
+    config, whole = uninterrupted
+    pack(str(folder / 'images'), str(folder / 'packed'), 8000)
+    assert len(list((folder / 'packed').glob('*.tar'))) > 1
+    work_dir = folder / 'packed_run'
+    run(config, work_dir, *fault(5, 'SIGTERM'), code=75)
+    run(config, work_dir, f'train_dataloader.dataset.data_root={folder}/packed', *WORKERS)
     check_same_run(work_dir, whole)
 
 
