@@ -56,7 +56,7 @@ def file_digest(path: str) -> str:
     return read_digest(path, facts.st_size, facts.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read_digest(path: str, size: int, changed: int) -> str:
     """See :func:`file_digest`."""
     digest = hashlib.sha256()
