@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         detector = Config.fromfile(path)
         detector.merge_from_dict(args.detector_options or {})
-        others = named_starts(detector, args.start, args.gpus)
+        others = named_starts(detector, args.start, out, args.gpus)
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
         ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)

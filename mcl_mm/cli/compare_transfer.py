@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         cfg = Config.fromfile(path)
         cfg.merge_from_dict(args.cfg_options or {})
-        starts = chosen_starts(cfg, args.weights, args.starts, args.start, args.gpus)
+        starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
         results = compare_starts(cfg, starts, args.seeds, out, args.gpus, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')

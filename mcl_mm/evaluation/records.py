@@ -85,7 +85,7 @@ class Finetunings(NamedTuple):
                 Defaults to none: the content of the start's file counts.
         """
         facts = self.facts
-        origin = dict(parts=list(start.parts), prefix=start.prefix)
+        origin = dict(parts=list(start.parts))
         if pretraining:
             origin['pretraining'] = pretraining
         elif start.weights:

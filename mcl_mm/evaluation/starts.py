@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 from mmengine.config import Config
@@ -14,6 +15,7 @@ from mcl_mm.transfer.detector.fit import PARTS, carry
 from mcl_mm.transfer.detector.load_report import compare
 from mcl_mm.transfer.detector.settings import build, scope_of
 from mcl_mm.transfer.detector.sources import SOURCES, best_prefix, start_is_a_file
+from mcl_mm.transfer.export import write
 
 from .identity import file_digest
 
@@ -27,20 +29,19 @@ class Start(NamedTuple):
 
     Attributes:
         name (str): For people, and of the folders of its runs.
-        weights (str): The file; empty for random weights.
+        weights (str): The file that runs load; empty for random weights.
         parts (tuple[str, ...]): What a TransferHook carries of it.
-        prefix (str, optional): Of a file with another library's names: what they begin with, without the
-            last dot. The backbone starts from it by ``init_cfg``, and there is no TransferHook.
+        source (str): The file that was given, where ``weights`` is made of it. Defaults to ``weights``.
     """
 
     name: str = RANDOM
     weights: str = ''
     parts: tuple[str, ...] = ()
-    prefix: Optional[str] = None
+    source: str = ''
 
     def digest(self) -> str:
-        """Of the file's content; empty for random weights."""
-        return file_digest(self.weights) if self.weights else ''
+        """Of the content of the file that was given; empty for random weights."""
+        return file_digest(self.source or self.weights) if self.weights else ''
 
 
 def start_from(cfg: Config, start: Start) -> Config:
@@ -59,12 +60,7 @@ def start_from(cfg: Config, start: Start) -> Config:
                     one[source] = None
     if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
         cfg.auto_scale_lr.enable = True  # the config's rate is for its own number of GPUs
-    weights = os.path.abspath(start.weights)
-    cfg.load_from = weights if start.parts else None
-    if start.prefix is not None:
-        cfg.model.backbone.init_cfg = dict(
-            type='Pretrained', checkpoint=weights, prefix=start.prefix or None
-        )
+    cfg.load_from = os.path.abspath(start.weights) if start.parts else None
     others = [h for h in cfg.get('custom_hooks') or [] if type_name(h) != 'TransferHook']
     hook = dict(type='mcl_mm.TransferHook', parts=start.parts)
     cfg.custom_hooks = [*others, hook] if start.parts else others
@@ -76,6 +72,7 @@ def chosen_starts(
     export: Optional[str],
     cuts: Sequence[str],
     given: Sequence[str],
+    out: Path,
     processes: int = 1,
 ) -> dict[str, Start]:
     """All starts of a comparison, by name.
@@ -84,7 +81,7 @@ def chosen_starts(
         cfg (Config): The detector's.
         export (str, optional): Of which ``cuts`` are taken; None for random weights alone.
         cuts (Sequence[str]): Some of ``CUTS``.
-        given (Sequence[str]): See :func:`named_starts`.
+        given, out: See :func:`named_starts`.
         processes (int): That train. Defaults to 1.
 
     Raises:
@@ -94,7 +91,7 @@ def chosen_starts(
         starts = starts_with_room(cfg, export, cuts, processes)
     else:
         starts = {RANDOM: Start()} if RANDOM in cuts else {}
-    starts.update(named_starts(cfg, given, processes))
+    starts.update(named_starts(cfg, given, out, processes))
     if not starts or not (export or given):
         raise ValueError('which weights? Give an export, or --start NAME=FILE')
     return starts
@@ -134,12 +131,16 @@ def starts_with_room(
     return found
 
 
-def named_starts(cfg: Config, given: Sequence[str], processes: int = 1) -> dict[str, Start]:
+def named_starts(
+    cfg: Config, given: Sequence[str], out: Path, processes: int = 1
+) -> dict[str, Start]:
     """Judge files of any origin as starts of a detector; prints what each gives and what spoils it.
 
     Args:
         cfg (Config): The detector's.
         given (Sequence[str]): ``'NAME=FILE'`` each.
+        out (Path): Folder of the comparison. ``starts/NAME.pth`` there is the backbone of a file with
+            another library's names, under the detector's.
         processes (int): That train. Defaults to 1.
 
     Returns:
@@ -159,13 +160,13 @@ def named_starts(cfg: Config, given: Sequence[str], processes: int = 1) -> dict[
         if name in (*CUTS, *starts):
             raise ValueError(f'--start {text}: another start is called {name} already')
         try:
-            starts[name] = judge(cfg, name, path, processes)
+            starts[name] = judge(cfg, name, path, out, processes)
         except ValueError as error:
             raise ValueError(f'--start {text}: {error}') from error
     return starts
 
 
-def judge(cfg: Config, name: str, path: str, processes: int = 1) -> Start:
+def judge(cfg: Config, name: str, path: str, out: Path, processes: int = 1) -> Start:
     """Ask the doctor about one file; prints its answer.
 
     Raises:
@@ -189,7 +190,11 @@ def judge(cfg: Config, name: str, path: str, processes: int = 1) -> Start:
             print(f'{name}: {count.pretrained / count.parameters:.0%} of {part}')
     for trap in diagnosis.traps:
         print(f'{name}: trap [{trap.id}] {trap.text}\n    fix: {trap.fix}')
-    return Start(name, path, PARTS) if prefix is None else Start(name, path, prefix=prefix)
+    if prefix is None:
+        return Start(name, path, PARTS)
+    renamed = out / 'starts' / f'{name}.pth'
+    write(str(renamed), checkpoint['state_dict'], checkpoint['meta'])
+    return Start(name, str(renamed), PARTS[:1], path)
 
 
 def foreign_prefix(model: nn.Module, weights: dict[str, Tensor]) -> Optional[str]:

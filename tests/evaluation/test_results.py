@@ -14,7 +14,7 @@ VERSIONS = dict(versions={}, device='CPU, 2 cores', processes=1, command='mcl-mm
 
 
 def finetuning(identity, start, seed, ap, labels=100, fold=1, before=None, **more):
-    origin = dict(parts=[], prefix=None, **(dict(pretraining=before) if before else {}))
+    origin = dict(parts=[], **(dict(pretraining=before) if before else {}))
     train = dict(name=f'set/{fold}', images=labels, digest=f'{labels}-{fold}')
     val = dict(name='set/val', images=60, digest='val')
     metrics = {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap, 'coco/bbox_mAP_s': 0.9}
@@ -41,7 +41,7 @@ ENTRIES = [
     finetuning('e', 'random', 1, 0.30, fold=2, minutes=None),
     finetuning('f', 'random', 0, 0.50, labels=50),
     finetuning('g', 'random', 0, 0.9, config='other rate'),
-    finetuning('h', 'coco', 0, 0.45) | dict(origin=dict(parts=[], prefix=None, weights='sha')),
+    finetuning('h', 'coco', 0, 0.45) | dict(origin=dict(parts=[], weights='sha')),
 ]
 
 
