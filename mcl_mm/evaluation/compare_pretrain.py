@@ -71,8 +71,7 @@ def compare_methods(
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
         about (dict): What ``comparison.json`` tells of the comparison, beside the results.
-        others (dict[str, Start], optional): Files to start from, from :func:`named_starts`. Random weights
-            are always among the starts. Defaults to none.
+        others (dict[str, Start], optional): Beside random weights, from :func:`named_starts`.
         book (Book, optional): The ledger. Defaults to None.
 
     Returns:
@@ -87,14 +86,11 @@ def compare_methods(
     if double := by_name.keys() & starts.keys():
         raise ValueError(f'a method and a start are both called {", ".join(double)}')
     starts.update({name: Start(name, '', PARTS) for name in by_name})
-    records = None
-    if book:
-        before = {name: book.pretrainings(method, seeds, gpus) for name, method in by_name.items()}
-        records = Records(before, book.finetunings(detector, gpus))
+    records = make_records(book, methods, detector, seeds, gpus) if book else None
     rehearse_all(by_name, starts, detector, seeds, out, records)
     rows = {name: dict(metrics=[]) for name in starts}
-    for name, method in by_name.items():
-        rows[name].update(images_per_second=[], images=method.images, cost=method.cost)
+    for method in methods:
+        rows[method.name].update(images_per_second=[], images=method.images, cost=method.cost)
     for seed in range(seeds):
         for name, start in starts.items():
             print(f'== {name}, seed {seed}', flush=True)
@@ -109,6 +105,14 @@ def compare_methods(
     (out / 'comparison.json').write_text(json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
+
+
+def make_records(
+    book: Book, methods: list[Method], detector: Config, seeds: int, gpus: int
+) -> Records:
+    """What the ledger has, or will have, of all runs."""
+    before = {method.name: book.pretrainings(method, seeds, gpus) for method in methods}
+    return Records(before, book.finetunings(detector, gpus))
 
 
 def try_start(
