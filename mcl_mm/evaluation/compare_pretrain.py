@@ -82,10 +82,7 @@ def compare_methods(
         RuntimeError: A run has failed.
     """
     by_name = {method.name: method for method in methods}
-    starts = {RANDOM: Start(), **(others or {})}
-    if double := by_name.keys() & starts.keys():
-        raise ValueError(f'a method and a start are both called {", ".join(double)}')
-    starts.update({name: Start(name, '', PARTS) for name in by_name})
+    starts = all_starts(methods, others or {})
     records = make_records(book, methods, detector, seeds, gpus) if book else None
     rehearse_all(by_name, starts, detector, seeds, out, records)
     rows = {name: dict(metrics=[]) for name in starts}
@@ -99,12 +96,22 @@ def compare_methods(
             rows[name]['metrics'].append(metrics)
             if method:
                 rows[name]['images_per_second'].append(rate)
-    filled = iter(fill([run for row in rows.values() for run in row['metrics']], detector))
-    for row in rows.values():
-        row['metrics'] = [next(filled) for _ in row['metrics']]
+    fill_rows(rows, detector)
     (out / 'comparison.json').write_text(json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
+
+
+def all_starts(methods: list[Method], others: dict[str, Start]) -> dict[str, Start]:
+    """Random weights, the given files and, with no file yet, the methods.
+
+    Raises:
+        ValueError: Two have one name.
+    """
+    names = [method.name for method in methods]
+    if double := others.keys() & {*names}:
+        raise ValueError(f'a method and a start are both called {", ".join(double)}')
+    return {RANDOM: Start(), **others, **{name: Start(name, '', PARTS) for name in names}}
 
 
 def make_records(
@@ -113,6 +120,13 @@ def make_records(
     """What the ledger has, or will have, of all runs."""
     before = {method.name: book.pretrainings(method, seeds, gpus) for method in methods}
     return Records(before, book.finetunings(detector, gpus))
+
+
+def fill_rows(rows: dict[str, dict], detector: Config) -> None:
+    """See :func:`fill`."""
+    filled = iter(fill([run for row in rows.values() for run in row['metrics']], detector))
+    for row in rows.values():
+        row['metrics'] = [next(filled) for _ in row['metrics']]
 
 
 def try_start(
