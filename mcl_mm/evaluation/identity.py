@@ -76,9 +76,8 @@ def config_digest(cfg: Config, processes: int = 1) -> str:
         cfg (Config): Of a run.
         processes (int): That train. Defaults to 1.
     """
-    chosen = {
-        key: without_places(cfg.get(key), key) for key in LEARNING if cfg.get(key) is not None
-    }
+    chosen = {key: without_places(cfg.get(key), key) for key in LEARNING}
+    chosen = {key: part for key, part in chosen.items() if part not in (None, {})}
     return digest_of(dict(chosen, processes=processes))
 
 
