@@ -44,7 +44,7 @@ NAVIGATION = {
     'Into a detector': 'adapt, doctor, detectors, transfer, protocols, formats, operators',
     'Long runs': 'monitoring, reliability, performance',
     'Clusters': 'clusters, shared_disks, scaling',
-    'Method and fidelity': 'method, fidelity, backbones, ablations, peers',
+    'Method and fidelity': 'method, fidelity, backbones, ablations, peers, results',
     'Reference': 'reference/mcl_mm/index',
     'Project': 'contributing, changelog',
 }

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Optional
@@ -26,6 +27,7 @@ COMMANDS = {
     'test': 'evaluate a detector or a supervised model, draw its detections',
     'compare-transfer': 'fine-tune from several starts and compare: does pre-training help?',
     'compare-pretrain': 'pre-train by several methods and compare what a detector makes of each',
+    'results': 'draw tables and plots of a ledger of finished runs',
     'subsets': 'draw small subsets of labels from annotations in COCO format',
     'convert': "turn the authors' checkpoints into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
@@ -99,6 +101,7 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
     else:
         parser = command_parser(name)
     args = parser.parse_args(argv)
+    args.command_line = shlex.join(['mcl-mm', name, *argv])
     try:
         code = args.run(args)
     except (OSError, ValueError) as error:

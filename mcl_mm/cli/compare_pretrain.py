@@ -16,12 +16,18 @@ The detector takes all that an export has: the backbone, and from MCL the pyrami
 Random weights are the baseline. Every run is an `mcl-mm train` of its own. If you call the command again, it
 keeps finished runs. It prints a table and writes comparison.json and comparison.png.
 
+--start adds files to fine-tune from as they are, such as ImageNet's or COCO's weights. The doctor judges them
+first. With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever
+the folder or the machine was. `mcl-mm results` draws the file.
+
 A config is Python code and runs when it is opened: open only configs that you trust.
 """
 
 import argparse
 import sys
 from pathlib import Path
+
+from .compare_transfer import add_start_and_ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--detector-options', nargs='+', action=DictAction, help="settings of the detector's config"
     )
+    add_start_and_ledger(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,19 +75,23 @@ def run(args: argparse.Namespace) -> None:
     from mcl_mm.config import find_config
     from mcl_mm.evaluation import methods as ways
     from mcl_mm.evaluation.compare_pretrain import compare_methods, table
+    from mcl_mm.evaluation.records import Book
+    from mcl_mm.evaluation.starts import named_starts
 
     if args.seeds < 1 or args.gpus < 1 or args.length <= 0:
         raise ValueError('--seeds and --gpus must be at least 1, and --length positive')
     path = find_config(args.detector)
     out = args.work_dir or Path(f'work_dirs/pretrain_{Path(path).stem}_{args.equal}')
+    book = args.ledger and Book(args.ledger, args.command_line)
     try:
         detector = Config.fromfile(path)
         detector.merge_from_dict(args.detector_options or {})
+        others = named_starts(detector, args.start, out, args.gpus)
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
         ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)
         about = dict(data=args.data, detector=args.detector, equal=args.equal)
-        rows = compare_methods(methods, detector, args.seeds, out, args.gpus, about)
+        rows = compare_methods(methods, detector, args.seeds, out, args.gpus, about, others, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')

@@ -1,6 +1,7 @@
 """Does pre-training help a detector, and which part of it? Fine-tune from several starts and compare.
 
-    mcl-mm compare-transfer CONFIG EXPORT.pth [--seeds 3] [--work-dir DIR]
+    mcl-mm compare-transfer CONFIG EXPORT.pth [--seeds 3] [--work-dir DIR] [--ledger FILE]
+    mcl-mm compare-transfer CONFIG [EXPORT.pth] --start coco=COCO.pth --start imagenet=R50.pth
 
 CONFIG is a detector's: a file, a recipe such as transfer/retinanet_r50_fpn_mcl_1x_coco, or one of
 MMDetection's (mmdet::...). `mcl-mm export` writes EXPORT.pth. The starts:
@@ -13,6 +14,10 @@ MMDetection's (mmdet::...). `mcl-mm export` writes EXPORT.pth. The starts:
 If the detector has no place for a part, the command leaves out that start and says so. Every run is an
 `mcl-mm train` of its own. If you call the command again, it keeps finished runs. It prints a table and writes
 comparison.json and comparison.png.
+
+--start adds a file of any origin under a name of yours: weights of torchvision or timm, a detector of
+MMDetection, another export. All that fits is taken. The doctor judges every file before the first run. With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever
+the folder or the machine was. `mcl-mm results` draws the file.
 
 A config is Python code and runs when it is opened: open only configs that you trust.
 """
@@ -28,15 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     starts = ['random', 'backbone', '+neck', '+box_head']
     parser.add_argument('config', help="a detector's config")
-    parser.add_argument('weights', help='file that `mcl-mm export` has written')
+    parser.add_argument('weights', nargs='?', help='file that `mcl-mm export` has written')
     parser.add_argument('--seeds', type=int, default=3, help='runs from each start (default: 3)')
     parser.add_argument(
         '--starts',
         nargs='+',
         choices=starts,
         default=starts,
-        help='starts to compare (default: all)',
+        help='random weights and parts of EXPORT.pth to compare (default: all)',
     )
+    add_start_and_ledger(parser)
     parser.add_argument(
         '--work-dir', type=Path, help='folder of all runs (default: work_dirs/compare_CONFIG)'
     )
@@ -44,23 +50,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
 
 
+def add_start_and_ledger(parser: argparse.ArgumentParser) -> None:
+    """Add what both compare commands take."""
+    parser.add_argument(
+        '--start',
+        action='append',
+        default=[],
+        metavar='NAME=FILE',
+        help='a file to start from as well, under a name; may be repeated',
+    )
+    parser.add_argument(
+        '--ledger', type=Path, metavar='FILE', help='of finished runs; made or added to'
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
     from mmengine.config import Config
 
     from mcl_mm.config import find_config
-    from mcl_mm.evaluation.compare_transfer import compare_starts, starts_with_room, table
+    from mcl_mm.evaluation.compare_transfer import compare_starts, table
+    from mcl_mm.evaluation.records import Book
+    from mcl_mm.evaluation.starts import chosen_starts
 
     for name in ('seeds', 'gpus'):
         if getattr(args, name) < 1:
             raise ValueError(f'--{name} must be at least 1, got {getattr(args, name)}')
     path = find_config(args.config)
     out = args.work_dir or Path('work_dirs') / f'compare_{Path(path).stem}'
+    book = args.ledger and Book(args.ledger, args.command_line)
     try:
         cfg = Config.fromfile(path)
         cfg.merge_from_dict(args.cfg_options or {})
-        starts = starts_with_room(cfg, args.weights, args.starts)
-        results = compare_starts(cfg, args.weights, starts, args.seeds, out, args.gpus)
+        starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
+        results = compare_starts(cfg, starts, args.seeds, out, args.gpus, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation\n{table(results)}')

@@ -1,10 +1,9 @@
 """Several ways of pre-training on the same images: what does a detector make of each?"""
 
-import hashlib
 import json
 import statistics
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from mmengine.config import Config
@@ -12,28 +11,56 @@ from mmengine.config import Config
 from mcl_mm.transfer.detector.fit import PARTS
 
 from .charts import plt
-from .methods import RANDOM, Method
+from .ledger import Record
+from .methods import Method
+from .records import Book, Finetunings
 from .run_log import images_per_second
 from .runs import (
-    announce,
+    Run,
     call,
     check_evaluates,
     check_room,
     fill,
     headline,
-    is_done,
     rehearse,
     spread,
-    start_from,
     train,
+    train_here,
     write_config,
 )
+from .starts import RANDOM, Start, start_from
+
+
+class Records(NamedTuple):
+    """What a ledger has, or will have, of a comparison.
+
+    Attributes:
+        pretrainings (dict[str, list[Record]]): By method and seed.
+        finetunings (Finetunings): Of the detector.
+    """
+
+    pretrainings: dict[str, list[Record]]
+    finetunings: Finetunings
+
+    def of(self, start: Start, seed: int) -> tuple[Optional[Record], Record]:
+        """Of a start's pre-training, if it is a method's, and of its fine-tuning."""
+        if start.name not in self.pretrainings:
+            return None, self.finetunings.record(start, seed)
+        before = self.pretrainings[start.name][seed]
+        return before, self.finetunings.record(start, seed, before.facts['identity'])
 
 
 def compare_methods(
-    methods: list[Method], detector: Config, seeds: int, out: Path, gpus: int, about: dict
+    methods: list[Method],
+    detector: Config,
+    seeds: int,
+    out: Path,
+    gpus: int,
+    about: dict,
+    others: Optional[dict[str, Start]] = None,
+    book: Optional[Book] = None,
 ) -> dict[str, dict]:
-    """Pre-train, export and fine-tune by each method with each seed, and fine-tune from random weights.
+    """Pre-train, export and fine-tune by each method with each seed, and fine-tune from other starts.
 
     Runs that are done are taken as they are. Leaves ``comparison.json`` and ``comparison.png``.
 
@@ -44,6 +71,8 @@ def compare_methods(
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
         about (dict): What ``comparison.json`` tells of the comparison, beside the results.
+        others (dict[str, Start], optional): Beside random weights, from :func:`named_starts`.
+        book (Book, optional): The ledger. Defaults to None.
 
     Returns:
         dict[str, dict]: See :func:`table`.
@@ -52,29 +81,88 @@ def compare_methods(
         OSError, ValueError: It would fail. Before the first run, as far as that can be told.
         RuntimeError: A run has failed.
     """
-    rehearse_all(methods, detector, seeds, out)
-    rows = {RANDOM: dict(metrics=[])}
-    for method in methods:
-        rows[method.name] = dict(
-            metrics=[], images_per_second=[], images=method.images, cost=method.cost
-        )
     by_name = {method.name: method for method in methods}
+    starts = all_starts(methods, others or {})
+    records = make_records(book, methods, detector, seeds, gpus) if book else None
+    rehearse_all(by_name, starts, detector, seeds, out, records)
+    rows = {name: dict(metrics=[]) for name in starts}
+    for method in methods:
+        rows[method.name].update(images_per_second=[], images=method.images, cost=method.cost)
     for seed in range(seeds):
-        for name, row in rows.items():
+        for name, start in starts.items():
             print(f'== {name}, seed {seed}', flush=True)
-            folder = out / f'{name}-{seed}'
-            if name in by_name:
-                row['images_per_second'].append(pretrain(by_name[name], seed, folder, gpus))
-            row['metrics'].append(finetune(detector, seed, folder, gpus))
-    filled = iter(fill([run for row in rows.values() for run in row['metrics']], detector))
-    for row in rows.values():
-        row['metrics'] = [next(filled) for _ in row['metrics']]
+            method, folder = by_name.get(name), out / f'{name}-{seed}'
+            rate, metrics = try_start(method, start, detector, seed, folder, gpus, records)
+            rows[name]['metrics'].append(metrics)
+            if method:
+                rows[name]['images_per_second'].append(rate)
+    fill_rows(rows, detector)
     (out / 'comparison.json').write_text(json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
 
 
-def rehearse_all(methods: list[Method], detector: Config, seeds: int, out: Path) -> None:
+def all_starts(methods: list[Method], others: dict[str, Start]) -> dict[str, Start]:
+    """Random weights, the given files and, with no file yet, the methods.
+
+    Raises:
+        ValueError: Two have one name.
+    """
+    names = [method.name for method in methods]
+    if double := others.keys() & {*names}:
+        raise ValueError(f'a method and a start are both called {", ".join(double)}')
+    return {RANDOM: Start(), **others, **{name: Start(name, '', PARTS) for name in names}}
+
+
+def make_records(
+    book: Book, methods: list[Method], detector: Config, seeds: int, gpus: int
+) -> Records:
+    """What the ledger has, or will have, of all runs."""
+    before = {method.name: book.pretrainings(method, seeds, gpus) for method in methods}
+    return Records(before, book.finetunings(detector, gpus))
+
+
+def fill_rows(rows: dict[str, dict], detector: Config) -> None:
+    """See :func:`fill`."""
+    filled = iter(fill([run for row in rows.values() for run in row['metrics']], detector))
+    for row in rows.values():
+        row['metrics'] = [next(filled) for _ in row['metrics']]
+
+
+def try_start(
+    method: Optional[Method],
+    start: Start,
+    detector: Config,
+    seed: int,
+    folder: Path,
+    gpus: int,
+    records: Optional[Records],
+) -> tuple[Optional[float], dict[str, float]]:
+    """Pre-train if the start is a method's, and fine-tune; nothing of it if the ledger has the result.
+
+    Returns:
+        tuple[float | None, dict[str, float]]: Images a second of pre-training, and the detector's metrics.
+    """
+    before, record = records.of(start, seed) if records else (None, None)
+    if known := record and record.entry():
+        print('   finished earlier', flush=True)
+        entry = (before and before.entry()) or dict(metrics={})
+        return entry['metrics'].get('images_per_second'), known['metrics']
+    rate = None
+    if method:
+        start = start._replace(weights=str(folder / 'export.pth'))
+        rate = pretrain(method, seed, folder, gpus, before)
+    return rate, finetune(detector, start, seed, folder, gpus, record)
+
+
+def rehearse_all(
+    methods: dict[str, Method],
+    starts: dict[str, Start],
+    detector: Config,
+    seeds: int,
+    out: Path,
+    records: Optional[Records] = None,
+) -> None:
     """Find out whether any of the runs would fail, or the disk would be full.
 
     Raises:
@@ -82,30 +170,38 @@ def rehearse_all(methods: list[Method], detector: Config, seeds: int, out: Path)
     """
     check_evaluates(detector)
     check_room(out, 0)
-    needed = 0
-    for method in methods:
-        path = out / f'{method.name}-0' / 'pretrain' / 'config.py'
-        write_config(method.cfg, path, 0)
-        if not is_done(path.parent):
-            needed += rehearse(path) * seeds
-    path = out / f'{RANDOM}-0' / 'finetune' / 'config.py'
-    write_config(start_from(detector, (), ''), path, 0)
-    if not is_done(path.parent):
-        needed += rehearse(path) * seeds * (1 + len(methods))
+    needed, of_detector = 0, 0
+    for name, start in starts.items():
+        known = records and [records.of(start, seed)[1].entry() for seed in range(seeds)]
+        if known and all(known):
+            continue
+        if name in methods:  # its export is not there yet; that it will fit has been checked
+            folder, cfg = out / f'{name}-0' / 'pretrain', methods[name].cfg
+            needed += of_detector * seeds
+        else:
+            folder, cfg = out / f'{name}-0' / 'finetune', start_from(detector, start)
+        write_config(cfg, folder / 'config.py', 0)
+        if Run(folder, start.digest()).result() is None:
+            size = rehearse(folder / 'config.py')
+            needed += size * seeds
+            of_detector = of_detector if name in methods else size
     check_room(out, needed)
 
 
-def pretrain(method: Method, seed: int, folder: Path, gpus: int) -> Optional[float]:
+def pretrain(
+    method: Method, seed: int, folder: Path, gpus: int, record: Optional[Record] = None
+) -> Optional[float]:
     """Pre-train and export to ``folder/export.pth``, unless that is done.
 
     Returns:
         float, optional: Images a second, the median of the log's lines. None if it has none.
     """
-    work_dir = folder / 'pretrain'
-    write_config(method.cfg, work_dir / 'config.py', seed)
-    announce(work_dir)
-    rate = train(work_dir, '', gpus, images_per_second).get('images_per_second')
-    checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+    run = Run(folder / 'pretrain', record=record)
+    write_config(method.cfg, run.folder / 'config.py', seed)
+    Run(run.folder).announce()
+    # That a ledger knows the run does not help: its weights are needed.
+    rate = train_here(run, gpus, images_per_second).get('images_per_second')
+    checkpoint = Path((run.folder / 'last_checkpoint').read_text().strip())
     out = folder / 'export.pth'
     if not out.exists() or out.stat().st_mtime < checkpoint.stat().st_mtime:
         done = call(
@@ -116,18 +212,23 @@ def pretrain(method: Method, seed: int, folder: Path, gpus: int) -> Optional[flo
     return rate
 
 
-def finetune(detector: Config, seed: int, folder: Path, gpus: int) -> dict[str, float]:
-    """Fine-tune from ``folder/export.pth``, from random weights if there is none.
+def finetune(
+    detector: Config,
+    start: Start,
+    seed: int,
+    folder: Path,
+    gpus: int,
+    record: Optional[Record] = None,
+) -> dict[str, float]:
+    """Fine-tune from a start.
 
     Returns:
         dict[str, float]: Metrics of the last evaluation.
     """
-    export, work_dir = folder / 'export.pth', folder / 'finetune'
-    parts = PARTS if export.exists() else ()
-    digest = hashlib.sha256(export.read_bytes()).hexdigest() if parts else ''
-    write_config(start_from(detector, parts, str(export)), work_dir / 'config.py', seed)
-    announce(work_dir, digest)
-    return train(work_dir, digest, gpus)
+    run = Run(folder / 'finetune', start.digest(), record)
+    write_config(start_from(detector, start), run.folder / 'config.py', seed)
+    run.announce()
+    return train(run, gpus)
 
 
 def table(rows: dict[str, dict]) -> str:

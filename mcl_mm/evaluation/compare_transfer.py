@@ -1,73 +1,37 @@
 """One detector, several starts: does pre-training help, and which part of it?"""
 
-import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 from mmengine.config import Config
 
-from mcl_mm.transfer import check_load, read_checkpoint
-from mcl_mm.transfer.detector.fit import PARTS, carry
-from mcl_mm.transfer.detector.load_report import compare
-from mcl_mm.transfer.detector.settings import build, scope_of
-
 from .charts import plt
+from .records import Book
 from .run_log import read_scalars
 from .runs import (
-    announce,
+    Run,
     check_evaluates,
     check_room,
     fill,
     headline,
-    is_done,
     rehearse,
     spread,
-    start_from,
     train,
     write_config,
 )
-
-STARTS = {
-    'random': (),
-    'backbone': PARTS[:1],
-    '+neck': PARTS[:2],
-    '+box_head': PARTS,
-}
-
-
-def starts_with_room(
-    cfg: Config, weights: str, wanted: Iterable[str] = STARTS
-) -> dict[str, tuple[str, ...]]:
-    """The wanted starts that differ for a detector, with the parts they carry; says which do not.
-
-    Raises:
-        OSError, ValueError: The weights do not belong to the detector, or it has room for no start.
-    """
-    model = build(cfg.model, scope_of(cfg))
-    state_dict = read_checkpoint(weights)['state_dict']
-    check_load(model, carry(state_dict, model, PARTS))
-    starts, before = {'random': ()}, 0
-    for name, parts in list(STARTS.items())[1:]:
-        loaded = len(compare(model, carry(state_dict, model, parts)).loaded)
-        if loaded > before:
-            starts[name] = parts
-        elif name in wanted:
-            print(f'left out: {name}, which this detector has no place for')
-        before = loaded
-    found = {name: parts for name, parts in starts.items() if name in wanted}
-    if not found:
-        raise ValueError(
-            f'none of the starts {", ".join(wanted)} is left: this detector can start from '
-            f'{", ".join(starts)}'
-        )
-    return found
+from .starts import Start, start_from
 
 
 def compare_starts(
-    cfg: Config, weights: str, starts: dict[str, tuple[str, ...]], seeds: int, out: Path, gpus: int
+    cfg: Config,
+    starts: dict[str, Start],
+    seeds: int,
+    out: Path,
+    gpus: int,
+    book: Optional[Book] = None,
 ) -> dict[str, list[dict[str, float]]]:
     """Fine-tune from each start with each seed; runs that are done are taken as they are.
 
@@ -75,11 +39,11 @@ def compare_starts(
 
     Args:
         cfg (Config): The detector's.
-        weights (str): An export.
-        starts (dict[str, tuple[str, ...]]): From :func:`starts_with_room`.
+        starts (dict[str, Start]): By name, from :func:`starts_with_room` and :func:`named_starts`.
         seeds (int): Runs from each.
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
+        book (Book, optional): The ledger. Defaults to None.
 
     Returns:
         dict[str, list[dict[str, float]]]: Metrics of the last evaluation, per start and seed.
@@ -88,70 +52,76 @@ def compare_starts(
         OSError, ValueError: It would fail. Before the first run, as far as that can be told.
         RuntimeError: A run has failed.
     """
-    runs, digest = plan_runs(cfg, weights, starts, seeds, out)
+    runs = plan_runs(cfg, starts, seeds, out, gpus, book)
     found = []
-    for (start, seed), folder in runs.items():
+    for (start, seed), run in runs.items():
         print(f'== {start}, seed {seed}', flush=True)
-        announce(folder, digest)
-        found.append(train(folder, digest, gpus))
-    return conclude(cfg, weights, runs, found, out)
+        run.announce()
+        found.append(train(run, gpus))
+    return conclude(cfg, starts, runs, found, out)
 
 
 def plan_runs(
-    cfg: Config, weights: str, starts: dict[str, tuple[str, ...]], seeds: int, out: Path
-) -> tuple[dict[tuple[str, int], Path], str]:
+    cfg: Config,
+    starts: dict[str, Start],
+    seeds: int,
+    out: Path,
+    gpus: int = 1,
+    book: Optional[Book] = None,
+) -> dict[tuple[str, int], Run]:
     """Write the config of each run, and check what all of them will need.
 
     Args:
-        cfg, weights, starts, seeds, out: As for :func:`compare_starts`.
+        cfg, starts, seeds, out, gpus, book: As for :func:`compare_starts`.
 
     Returns:
-        tuple[dict[tuple[str, int], Path], str]: The folders by start and seed, and what identifies the
-        weights.
+        dict[tuple[str, int], Run]: By start and seed.
 
     Raises:
         OSError, ValueError: A run would fail.
     """
     check_evaluates(cfg)
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    runs = {
-        (start, seed): out / f'{start.strip("+")}-{seed}'
-        for seed in range(seeds)
-        for start in starts
-    }
     check_room(out, 0)
-    for (start, seed), folder in runs.items():
-        write_config(start_from(cfg, starts[start], weights), folder / 'config.py', seed)
-    left = [run for run, folder in runs.items() if not is_done(folder, digest)]
-    sizes = [rehearse(runs[run] / 'config.py') for run in left if run[1] == left[0][1]]
+    known = book.finetunings(cfg, gpus) if book else None
+    runs = {}
+    for seed in range(seeds):
+        for name, start in starts.items():
+            folder = out / f'{name.strip("+")}-{seed}'
+            write_config(start_from(cfg, start), folder / 'config.py', seed)
+            runs[name, seed] = Run(folder, start.digest(), known and known.record(start, seed))
+    left = [key for key, run in runs.items() if run.result() is None]
+    sizes = [rehearse(runs[key].folder / 'config.py') for key in left if key[1] == left[0][1]]
     check_room(out, max(sizes, default=0) * len(left))
-    return runs, digest
+    return runs
 
 
 def conclude(
     cfg: Config,
-    weights: str,
-    runs: dict[tuple[str, int], Path],
+    starts: dict[str, Start],
+    runs: dict[tuple[str, int], Run],
     found: list[dict[str, float]],
     out: Path,
 ) -> dict[str, list[dict[str, float]]]:
     """Write ``comparison.json`` and ``comparison.png`` of finished runs.
 
     Args:
-        cfg, weights, out: As for :func:`compare_starts`.
-        runs (dict[tuple[str, int], Path]): Of :func:`plan_runs`.
+        cfg, starts, out: As for :func:`compare_starts`.
+        runs (dict[tuple[str, int], Run]): Of :func:`plan_runs`.
         found (list[dict[str, float]]): What each run's last evaluation found.
 
     Returns:
         dict[str, list[dict[str, float]]]: Metrics per start and seed.
     """
     results, losses = defaultdict(list), defaultdict(list)
-    for ((start, _), folder), result in zip(runs.items(), fill(found, cfg)):
-        results[start].append(result)
-        lines = read_scalars(folder)
-        losses[start].append([(line['step'], line['loss']) for line in lines if 'loss' in line])
-    report = dict(config=cfg.filename, weights=weights, results=results)
-    report['sha256'] = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    for ((name, _), run), result in zip(runs.items(), fill(found, cfg)):
+        results[name].append(result)
+        # A run that a ledger knows may have been done elsewhere, and its log be there.
+        lines = read_scalars(run.folder) if run.here() else []
+        losses[name].append([(line['step'], line['loss']) for line in lines if 'loss' in line])
+    files = {
+        name: dict(weights=start.weights, sha256=start.digest()) for name, start in starts.items()
+    }
+    report = dict(config=cfg.filename, starts=files, results=results)
     (out / 'comparison.json').write_text(json.dumps(report, indent=1))
     plot(results, losses, out / 'comparison.png')
     return dict(results)

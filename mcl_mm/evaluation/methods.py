@@ -17,8 +17,7 @@ from mcl_mm.transfer.detector.settings import build, scope_of
 
 from .cost import multiply_adds, multiply_adds_of_peer, side_settings
 from .peers import PEERS, derive_peer
-
-RANDOM = 'random'  # what the baseline is called
+from .starts import RANDOM
 
 
 class Method(NamedTuple):

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from mmengine.config import Config
@@ -19,20 +20,12 @@ from mcl_mm.config import type_name
 from mcl_mm.engine.run import adapt_to_machine, load_config, start
 from mcl_mm.files import atomic_path
 from mcl_mm.models.modules import unwrap
-from mcl_mm.transfer.detector.sources import SOURCES
 
+from .ledger import Record
 from .run_log import BACKEND, last_evaluation, read_scalars
 
 LOG = 'train.log'  # what a run prints, in its folder
-
-
-def is_file(source: object) -> bool:
-    """Whether an ``init_cfg``, or an older ``pretrained``, reads weights from a file."""
-    if isinstance(source, (list, tuple)):
-        return any(map(is_file, source))
-    return isinstance(source, str) or (
-        isinstance(source, dict) and type_name(source).startswith('Pretrained')
-    )
+RESULT = 'result.json'
 
 
 def write_config(cfg: Config, path: Path, seed: int) -> None:
@@ -46,29 +39,6 @@ def write_config(cfg: Config, path: Path, seed: int) -> None:
     cfg.visualizer = visualizer
     path.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(path)
-
-
-def start_from(cfg: Config, parts: Sequence[str], weights: str) -> Config:
-    """A detector's config with a start of its own.
-
-    Args:
-        cfg (Config): A detector's. Not changed.
-        parts (Sequence[str]): What to take from the weights; nothing is a start from random ones.
-        weights (str): The file.
-    """
-    cfg = Config(cfg.to_dict())
-    # A second source of weights would make no start what its name says.
-    for part in filter(None, (cfg.model, cfg.model.backbone, cfg.model.get('neck'))):
-        for one in part if isinstance(part, list) else [part]:
-            for source in SOURCES:
-                if is_file(one.get(source)):
-                    one[source] = None
-    if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
-        cfg.auto_scale_lr.enable = True  # the config's rate is for its own number of GPUs
-    cfg.load_from = os.path.abspath(weights) if parts else None
-    others = [h for h in cfg.get('custom_hooks') or [] if type_name(h) != 'TransferHook']
-    cfg.custom_hooks = [*others, dict(type='mcl_mm.TransferHook', parts=parts)] if parts else others
-    return cfg
 
 
 def check_evaluates(cfg: Config) -> None:
@@ -138,35 +108,60 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def is_done(folder: Path, digest: str = '') -> bool:
-    """Whether a run has a result, of just this config and these weights."""
-    result = folder / 'result.json'
-    return result.exists() and json.loads(result.read_text())['digest'] == identify(folder, digest)
+class Run(NamedTuple):
+    """One training of a comparison.
 
+    Attributes:
+        folder (Path): Its own; ``config.py`` is there before it starts.
+        weights (str): Digest of what it starts from, if that is a file.
+        record (Record, optional): Its place in a ledger.
+    """
 
-def announce(folder: Path, digest: str = '') -> None:
-    """Print where the log of a run will be, or that the run is done."""
-    print(
-        '   finished earlier' if is_done(folder, digest) else f'   log: {folder / LOG}', flush=True
-    )
+    folder: Path
+    weights: str = ''
+    record: Optional[Record] = None
 
+    def identity(self) -> str:
+        """What the result in its folder belongs to: a config and weights."""
+        text = (self.folder / 'config.py').read_text()
+        return hashlib.sha256(f'{text}{self.weights}'.encode()).hexdigest()
 
-def identify(folder: Path, digest: str) -> str:
-    """What a result belongs to: a config and weights."""
-    return hashlib.sha256(f'{(folder / "config.py").read_text()}{digest}'.encode()).hexdigest()
+    def here(self) -> Optional[dict]:
+        """The result in its folder, if it is of just this config and these weights."""
+        path = self.folder / RESULT
+        result = json.loads(path.read_text()) if path.exists() else {}
+        return result if result.get('digest') == self.identity() else None
+
+    def result(self) -> Optional[dict]:
+        """``metrics`` and ``minutes`` of a run that is done, here or by the ledger; None otherwise."""
+        result = self.here()
+        if result is None:
+            return self.record.entry() if self.record else None
+        self.write_down(result)
+        return result
+
+    def write_down(self, result: dict) -> None:
+        """Add it to the ledger, if there is one that does not know it yet."""
+        if self.record:
+            self.record.add(result['metrics'], result.get('minutes'))
+
+    def announce(self) -> None:
+        """Print where its log will be, or that it is done."""
+        print(
+            f'   log: {self.folder / LOG}' if self.result() is None else '   finished earlier',
+            flush=True,
+        )
 
 
 def train(
-    folder: Path,
-    digest: str,
+    run: Run,
     gpus: int,
     read: Callable[[list[dict]], dict[str, float]] = last_evaluation,
 ) -> dict[str, float]:
-    """Run ``folder/config.py``, unless that is done, and return what came out.
+    """Run ``config.py`` of a folder, unless that is done, and return what came out.
 
     Args:
-        folder (Path): The run's; gets config, logs, checkpoints and ``result.json``.
-        digest (str): Identifies the weights. A result of another config or weights does not count.
+        run (Run): Its folder gets logs, checkpoints and the result, its ledger the entry.
         gpus (int): Processes.
         read (Callable): Takes the result from the lines of the log. Defaults to
             :func:`last_evaluation`.
@@ -174,12 +169,20 @@ def train(
     Raises:
         RuntimeError: The run fails; says where its log is and how it ends.
     """
-    result = folder / 'result.json'
-    if is_done(folder, digest):
-        return json.loads(result.read_text())['metrics']
-    run = identify(
-        folder, digest
-    )  # before MMEngine writes the config again, as this machine takes it
+    if (known := run.result()) is not None:
+        return known['metrics']
+    return train_here(run, gpus, read)
+
+
+def train_here(
+    run: Run, gpus: int, read: Callable[[list[dict]], dict[str, float]]
+) -> dict[str, float]:
+    """As :func:`train`, and the folder has its files afterwards, whatever a ledger knows."""
+    folder = run.folder
+    if (known := run.here()) is not None:
+        run.write_down(known)
+        return known['metrics']
+    digest = run.identity()  # before MMEngine writes the config again, as this machine takes it
     for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
         shutil.rmtree(earlier.parent)
     log = folder / LOG
@@ -187,15 +190,19 @@ def train(
     if gpus > 1:
         launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
         command = [*launcher, *command, '--launcher', 'pytorch']
+    started = time.monotonic()
     with open(log, 'w') as out:
         code = call(*command, stdout=out, stderr=subprocess.STDOUT).returncode
     if code:
         raise RuntimeError(
             f'{folder} ended with exit code {code}, see {log}: ' + log.read_text()[-500:]
         )
+    minutes = round((time.monotonic() - started) / 60, 2)
     metrics = read(read_scalars(folder))
-    with atomic_path(result) as path:
-        Path(path).write_text(json.dumps(dict(digest=run, metrics=metrics)))
+    result = dict(digest=digest, metrics=metrics, minutes=minutes)
+    with atomic_path(folder / RESULT) as path:
+        Path(path).write_text(json.dumps(result))
+    run.write_down(result)
     return metrics
 
 

@@ -15,7 +15,8 @@ from mcl_mm.datasets import UnlabelledImages
 from mcl_mm.evaluation.compare_transfer import conclude, plan_runs
 from mcl_mm.evaluation.montage_picture import draw_montages
 from mcl_mm.evaluation.run_log import images_per_second, read_scalars
-from mcl_mm.evaluation.runs import check_room, headline, spread, train, write_config
+from mcl_mm.evaluation.runs import Run, check_room, headline, spread, train, write_config
+from mcl_mm.evaluation.starts import RANDOM, Start
 from mcl_mm.transfer.detector.fit import PARTS
 from mcl_mm.transfer.export import export
 
@@ -24,8 +25,6 @@ from .pictures import draw_detections, draw_loss
 from .scenes import draw_data_set
 from .stages import Stages, watch
 
-# What a fine-tuning run starts from, and which parts of the export it takes.
-STARTS = {'random': (), 'pre-trained': PARTS}
 ROOM = 2**29  # bytes that a quickstart leaves
 DRAW, PRETRAIN, EXPORT, FINETUNE, PAGE = (
     'draw scenes',
@@ -112,7 +111,7 @@ class Quickstart:
         write_config(cfg, run / 'config.py', cfg.randomness.seed)
         picture, _ = draw_montages({'pretrain': cfg})
         cv2.imwrite(str(self.out / 'montage.png'), picture)
-        job = partial(train, run, 'images', 1, images_per_second)
+        job = partial(train, Run(run, 'images'), 1, images_per_second)
         self.watch([job], {run: cfg.train_cfg.max_iters}, update)
         return run
 
@@ -123,13 +122,16 @@ class Quickstart:
             loader.dataset.data_root = f'{self.scenes}/'
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             evaluator.ann_file = str(self.scenes / 'annotations/val.json')
-        runs, digest = plan_runs(cfg, str(self.weights), STARTS, self.seeds, self.out / 'finetune')
+        pretrained = Start('pre-trained', str(self.weights), PARTS)
+        starts = {start.name: start for start in (Start(), pretrained)}
+        runs = plan_runs(cfg, starts, self.seeds, self.out / 'finetune')
         labelled = len(list((self.scenes / 'train').iterdir()))
         iterations = cfg.train_cfg.max_epochs * -(-labelled // cfg.train_dataloader.batch_size)
-        jobs = [partial(train, run, digest, 1) for run in runs.values()]
-        found = self.watch(jobs, dict.fromkeys(runs.values(), iterations), update)
-        self.results = conclude(cfg, str(self.weights), runs, found, self.out / 'finetune')
-        return {start: run for (start, seed), run in runs.items() if seed == 0}
+        jobs = [partial(train, run, 1) for run in runs.values()]
+        lengths = {run.folder: iterations for run in runs.values()}
+        found = self.watch(jobs, lengths, update)
+        self.results = conclude(cfg, starts, runs, found, self.out / 'finetune')
+        return {start: run.folder for (start, seed), run in runs.items() if seed == 0}
 
     def watch(
         self, jobs: list[Callable], lengths: dict[Path, int], update: Callable[[float], None]
@@ -166,7 +168,7 @@ class Quickstart:
         """The head and a row for each start: mean and deviation of the metrics; empty without a detector."""
         if not self.results:
             return []
-        metrics = headline(list(self.results['random'][0]))
+        metrics = headline(list(self.results[RANDOM][0]))
         rows = [['start', *(name.removeprefix('coco/') for name in metrics)]]
         for start, found in self.results.items():
             rows.append([start, *(spread([one[name] for one in found]) for name in metrics)])

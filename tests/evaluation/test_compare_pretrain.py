@@ -1,6 +1,7 @@
 """Comparing pre-trainings: others as mmpretrain has them, fair shares, real runs at a tiny size."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from conftest import ROOT, call_tool, draw_images
 from mcl_mm.evaluation import compare_pretrain
 from mcl_mm.evaluation.compare_pretrain import table
 from mcl_mm.evaluation.cost import multiply_adds_of_peer
+from mcl_mm.evaluation.ledger import read_ledger
 from mcl_mm.evaluation.methods import RANDOM, Method, check, prepare
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint, to_mmdet
@@ -229,8 +231,10 @@ def opened(path, images, gpus=1):
 
 def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
     methods = [work / f'{name}.py' for name in NETWORKS]
+    ledger = work / 'runs.jsonl'
     arguments = ['--methods', *methods, '--data', work / 'images', '--detector',
-                 work / 'detector.py', '--seeds', 1, '--work-dir', work / 'out']  # fmt: skip
+                 work / 'detector.py', '--seeds', 1, '--ledger', ledger,
+                 '--work-dir', work / 'out']  # fmt: skip
     compare(monkeypatch, *arguments)
     report = json.loads((work / 'out/comparison.json').read_text())
     assert list(report['results']) == [RANDOM, 'pretrain', 'mocov2']
@@ -245,9 +249,21 @@ def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
     weights = read_checkpoint(work / 'out/mocov2-0/export.pth')['state_dict']
     assert {key.split('.')[0] for key in weights} == {'backbone'}
 
+    entries = {e.get('method', e.get('start')): e for e in read_ledger(ledger)}
+    kinds = [(e['kind'], e.get('method', e.get('start'))) for e in read_ledger(ledger)]
+    assert kinds == [('finetune', RANDOM), ('pretrain', 'pretrain'), ('finetune', 'pretrain'),
+                     ('pretrain', 'mocov2'), ('finetune', 'mocov2')]  # fmt: skip
+    before = read_ledger(ledger)[3]
+    assert entries['mocov2']['origin']['pretraining'] == before['identity']
+    assert before['multiply_adds'] == 16 * report['results']['mocov2']['cost']
+    assert (before['images_seen'], before['train']['images']) == (16, 8)
+
+    # Neither weights nor folders are needed to know what is finished.
+    shutil.rmtree(work / 'out')
     capsys.readouterr()
     compare(monkeypatch, *arguments)
-    assert capsys.readouterr().out.count('finished earlier') == 5
+    assert capsys.readouterr().out.count('finished earlier') == 3
+    assert not list(work.glob('out/*/*/train.log'))
     assert json.loads((work / 'out/comparison.json').read_text()) == report
 
 
@@ -255,7 +271,7 @@ def test_equal_compute_is_equal(work, monkeypatch):
     """The cheaper method trains longer, to within half an update of the same multiply-adds."""
     trained = {}
 
-    def pretrain(method, seed, folder, gpus):
+    def pretrain(method, *_):
         trained[method.name] = method
         return 1.0
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path
+import shutil
 
 import cv2
 import pytest
@@ -11,7 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT, call_tool
-from mcl_mm.evaluation.compare_transfer import starts_with_room, table
+from mcl_mm.evaluation.compare_transfer import table
+from mcl_mm.evaluation.ledger import read_ledger
+from mcl_mm.evaluation.starts import starts_with_room
 from mcl_mm.transfer import to_mmdet
 from tiny_datasets import write_voc
 
@@ -36,7 +38,7 @@ def test_starts_are_those_that_differ_for_the_detector(export, capsys):
     with DefaultScope.overwrite_default_scope('mmdet'):
         starts = starts_with_room(Config.fromfile(MASK_RCNN), export)
         assert list(starts) == ['random', 'backbone', '+neck', '+box_head']
-        assert starts['+neck'] == ('backbone', 'neck')
+        assert starts['+neck'].parts == ('backbone', 'neck')
         assert not capsys.readouterr().out
         assert list(starts_with_room(Config.fromfile(RETINANET), export)) == [
             'random',
@@ -83,8 +85,9 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
         'default_hooks.logger.interval=1',
         'model.neck.norm_cfg.type=MMSyncBN',  # which one process cannot build
     ]
-    arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--work-dir',
-                 tmp_path / 'out', '--cfg-options', *options]  # fmt: skip
+    ledger = tmp_path / 'evidence/runs.jsonl'
+    arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--ledger', ledger,
+                 '--work-dir', tmp_path / 'out', '--cfg-options', *options]  # fmt: skip
     compare(monkeypatch, *arguments)
     report = json.loads((tmp_path / 'out/comparison.json').read_text())
     assert list(report['results']) == ['random', '+neck']
@@ -103,6 +106,33 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
     compare(monkeypatch, *arguments)
     assert capsys.readouterr().out.count('finished earlier') == 2
     assert (tmp_path / 'out/neck-0/train.log').stat().st_mtime_ns == before
+    check_ledger(ledger, report)
+
+    # The folder is lost and the data lies elsewhere: the ledger knows the runs, and other seeds are new.
+    shutil.rmtree(tmp_path / 'out')
+    shutil.move(tmp_path / 'voc', tmp_path / 'moved')
+    arguments = [str(a).replace(f'{tmp_path}/voc', f'{tmp_path}/moved') for a in arguments]
+    written = ledger.read_text()
+    compare(monkeypatch, *arguments)
+    assert capsys.readouterr().out.count('finished earlier') == 2
+    assert not list(tmp_path.glob('out/*/train.log'))
+    assert json.loads((tmp_path / 'out/comparison.json').read_text()) == report
+    assert ledger.read_text() == written
+
+
+def check_ledger(ledger, report):
+    """The lines say what was run and what came out."""
+    random, neck = read_ledger(ledger)
+    assert (random['start'], neck['start']) == ('random', '+neck')
+    assert neck['origin']['parts'] == ['backbone', 'neck']
+    assert neck['origin']['weights'] == report['starts']['+neck']['sha256']
+    for entry in (random, neck):
+        assert [entry['metrics']] == report['results'][entry['start']]
+        assert (entry['seed'], entry['images_seen']) == (0, entry['train']['images'])
+        assert entry['minutes'] > 0
+        assert entry['command'].startswith('mcl-mm compare-transfer ')
+    for key in ('config', 'train', 'val'):
+        assert random[key] == neck[key]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +141,10 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
         ('/nowhere.pth', [], 'FileNotFoundError: no checkpoint at'),
         ('export', ['--seeds', '0'], 'ValueError: --seeds must be at least 1'),
         ('export', ['--cfg-options', 'model.neck.out_channels=32'], 'ValueError: .*another shape'),
+        (None, [], r'ValueError: which weights\? Give an export, or --start NAME=FILE'),
+        (None, ['--start', 'mine=/nowhere.pth'], 'FileNotFoundError: no checkpoint at /nowhere.pth'),
+        (None, ['--start', 'nowhere.pth'], 'ValueError: --start takes NAME=FILE'),
+        (None, ['--start', 'random=x.pth'], 'ValueError: .*another start is called random already'),
         ('export', ['--starts', '+box_head'],
          r'ValueError: none of the starts \+box_head is left: this detector can start from random, backbone'),
         ('export', ['--cfg-options', 'val_evaluator=None', 'val_cfg=None'],
@@ -120,7 +154,7 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
 def test_bad_input(export, tmp_path, monkeypatch, weights, options, message):
     """Before the first run."""
     monkeypatch.setattr('mcl_mm.evaluation.compare_transfer.train', None)
-    path = export if weights == 'export' else Path(weights)
+    paths = [export if weights == 'export' else weights] if weights else []
     with pytest.raises(SystemExit) as error:
-        compare(monkeypatch, RETINANET, path, '--work-dir', tmp_path, *options)
+        compare(monkeypatch, RETINANET, *paths, '--work-dir', tmp_path, *options)
     assert re.match(message, str(error.value.code), re.DOTALL)

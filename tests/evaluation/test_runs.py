@@ -13,9 +13,9 @@ from mcl_mm.evaluation.runs import (
     check_room,
     fill,
     headline,
-    start_from,
     write_config,
 )
+from mcl_mm.evaluation.starts import Start, start_from
 
 RETINANET = ROOT / 'configs/quickstart/retinanet_bccd.py'
 MASK_RCNN = ROOT / 'configs/quickstart/finetune.py'
@@ -31,13 +31,14 @@ def test_random_is_random(tmp_path):
     cfg.model.backbone.update(init_cfg=[drawn, file], pretrained='elsewhere.pth')
     cfg.model.neck.init_cfg = file
     cfg.custom_hooks = [dict(type=TransferHook), dict(type='mcl_mm.TransferHook')]
-    for start in ((), ('backbone',)):
-        write_config(start_from(cfg, start, 'export.pth'), tmp_path / 'config.py', 0)
+    for parts in ((), ('backbone',)):
+        start = Start('cut', 'export.pth', parts)
+        write_config(start_from(cfg, start), tmp_path / 'config.py', 0)
         text = (tmp_path / 'config.py').read_text()
         assert 'elsewhere' not in text
-        assert text.count('TransferHook') == len(start)
+        assert text.count('TransferHook') == text.count('export.pth') == len(parts)
     cfg.model.neck.init_cfg = drawn
-    write_config(start_from(cfg, (), 'export.pth'), tmp_path / 'config.py', 0)
+    write_config(start_from(cfg, Start()), tmp_path / 'config.py', 0)
     assert Config.fromfile(tmp_path / 'config.py').model.neck.init_cfg == drawn
 
 

@@ -1,0 +1,213 @@
+"""A page of tables and plots, drawn from ledgers of finished runs."""
+
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from mcl_mm.files import atomic_path, write_text
+
+from .charts import plt
+from .ledger import read_ledger
+from .runs import headline, spread
+from .starts import RANDOM
+
+BEGIN, END = '<!-- drawn from the ledger: begin -->', '<!-- drawn from the ledger: end -->'
+NEW_PAGE = f'# Results\n\n{BEGIN}\n{END}\n'
+
+
+class Row(NamedTuple):
+    """Runs of one detector that differ in nothing but seed and list of labels.
+
+    Attributes:
+        labels (int): Labelled images.
+        start (str): What they started from.
+        spent (float, optional): Multiply-adds of the pre-training; 0 for random weights, None where the
+            ledger does not know.
+        runs (list[dict]): Entries of the fine-tunings.
+        before (list[dict]): Entries of their pre-trainings that the ledger has.
+    """
+
+    labels: int
+    start: str
+    spent: Optional[float]
+    runs: list[dict]
+    before: list[dict]
+
+    def values(self, metric: str) -> list[float]:
+        """A metric of all runs; one that was not logged is 0, for nothing was detected."""
+        return [run['metrics'].get(metric, 0.0) for run in self.runs]
+
+
+class Group(NamedTuple):
+    """Runs of one detector, evaluated on the same images.
+
+    Attributes:
+        detector (str): Its name.
+        val (dict): The images it was evaluated on: ``name``, ``images``, ``digest``.
+        rows (list[Row]): Fewest labels first, then least compute.
+        metrics (list[str]): The ones to show.
+    """
+
+    detector: str
+    val: dict
+    rows: list[Row]
+    metrics: list[str]
+
+
+def group(entries: list[dict]) -> list[Group]:
+    """Sort the entries of ledgers into tables.
+
+    Args:
+        entries (list[dict]): Of all ledgers, each identity once.
+    """
+    pretrainings = {e['identity']: e for e in entries if e['kind'] == 'pretrain'}
+    tables = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if entry['kind'] != 'finetune':
+            continue
+        origin = entry['origin']
+        before = pretrainings.get(origin.get('pretraining'))
+        # Runs of a start count together whatever their seeds, which make weights of their own.
+        kind = before['config'] if before else origin.get('weights', '')
+        key = entry['train']['images'], entry['start'], kind, entry['images_seen']
+        tables[entry['detector'], entry['config'], entry['val']['digest']][key].append(entry)
+    groups = []
+    for (detector, *_), found in sorted(tables.items()):
+        rows = [make_row(runs, pretrainings) for runs in found.values()]
+        rows.sort(key=lambda row: (row.labels, row.spent or 0, row.start != RANDOM, row.start))
+        runs = [run for row in rows for run in row.runs]
+        names = list(dict.fromkeys(name for run in runs for name in run['metrics']))
+        shown = [n for n in names if n in headline(names) or n.endswith('_50')]
+        groups.append(Group(detector, runs[0]['val'], rows, shown))
+    return groups
+
+
+def make_row(runs: list[dict], pretrainings: dict[str, dict]) -> Row:
+    """One row of a table from its runs."""
+    origins = [run['origin'] for run in runs]
+    before = [
+        pretrainings[origin['pretraining']]
+        for origin in origins
+        if origin.get('pretraining') in pretrainings
+    ]
+    spent = None
+    if before:
+        spent = before[0]['multiply_adds']
+    elif not any('weights' in origin or 'pretraining' in origin for origin in origins):
+        spent = 0.0
+    return Row(runs[0]['train']['images'], runs[0]['start'], spent, runs, before)
+
+
+def table(group: Group) -> str:
+    """The results of one detector in Markdown."""
+    titles = ['labelled images', 'start', 'runs', *group.metrics]
+    titles += ['pre-training: images seen', 'T multiply-adds', 'minutes', 'fine-tuning: minutes']
+    lines = [titles, ['---'] * len(titles)]
+    for row in group.rows:
+        cells = [f'{row.labels:,}', row.start, str(len(row.runs))]
+        cells += [spread(row.values(metric)) for metric in group.metrics]
+        cells += [f'{row.before[0]["images_seen"]:,}' if row.before else '']
+        cells += ['' if row.spent is None else f'{row.spent / 1e12:.3g}']
+        cells += [minutes(row.before), minutes(row.runs)]
+        lines.append(cells)
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def minutes(entries: list[dict]) -> str:
+    """The mean of what runs took; empty if no run says."""
+    known = [entry['minutes'] for entry in entries if entry['minutes'] is not None]
+    return f'{statistics.mean(known):.1f}' if known else ''
+
+
+def draw(group: Group, path: Path) -> bool:
+    """Plot each metric over labelled images and over compute, where there are several of either.
+
+    Returns:
+        bool: Whether there was anything to plot.
+    """
+    axes_of = {
+        'labelled images': lambda row: row.labels,
+        'multiply-adds of pre-training, T': lambda row: row.spent and row.spent / 1e12,
+    }
+    wanted = [
+        (label, x, metric)
+        for label, x in axes_of.items()
+        if len({x(row) for row in group.rows} - {None}) > 1
+        for metric in group.metrics
+    ]
+    if not wanted:
+        return False
+    figure, axes = plt.subplots(
+        1, len(wanted), figsize=(4.5 * len(wanted), 3.8), squeeze=False, layout='constrained'
+    )
+    for axis, (label, x, metric) in zip(axes[0], wanted):
+        curves = defaultdict(list)
+        for row in group.rows:
+            if x(row) is not None:
+                values = row.values(metric)
+                deviation = np.std(values, ddof=1) if len(values) > 1 else 0
+                curves[row.start].append((x(row), np.mean(values), deviation))
+        for start, points in curves.items():
+            axis.errorbar(*zip(*sorted(points)), marker='o', capsize=3, label=start)
+        axis.set(xlabel=label, ylabel=metric)
+    axes[0][-1].legend(fontsize='small')
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata=dict(Software=None))
+    plt.close(figure)
+    return True
+
+
+def sections(entries: list[dict], pictures: Path) -> str:
+    """All tables in Markdown; plots lie in a folder beside the page.
+
+    Args:
+        entries (list[dict]): Of all ledgers.
+        pictures (Path): The folder.
+    """
+    parts = []
+    for number, one in enumerate(group(entries), 1):
+        runs = [run for row in one.rows for run in row.runs]
+        parts.append(
+            f'### {one.detector}, on {one.val["name"]} ({one.val["images"]:,} images)\n\n{table(one)}'
+        )
+        picture = pictures / f'{number}_{one.detector}.png'
+        if draw(one, picture):
+            parts.append(f'![The table above as curves]({pictures.name}/{picture.name})')
+        devices = sorted({run['device'] for run in runs})
+        commands = sorted({run['command'] for run in runs})
+        lines = ''.join(f'    {command}\n' for command in commands)
+        parts.append(f'Measured on: {"; ".join(devices)}. Commands:\n\n{lines}'.rstrip())
+    return '\n\n'.join(parts) or 'No run has finished yet.'
+
+
+def write_results(ledgers: list[Path], out: Path) -> int:
+    """Draw a page, or the marked part of one that is there; the rest of its text stays.
+
+    Args:
+        ledgers (list[Path]): Of which every run counts once.
+        out (Path): The page; plots come into a folder of its name beside it.
+
+    Returns:
+        int: Finished fine-tunings.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: A file is no ledger, or the page has no marked part.
+    """
+    entries = {}
+    for path in ledgers:
+        if not path.exists():
+            raise FileNotFoundError(f'no ledger at {path}')
+        entries.update({entry['identity']: entry for entry in read_ledger(path)})
+    page = out.read_text(encoding='utf-8') if out.exists() else NEW_PAGE
+    marked = re.compile(f'{re.escape(BEGIN)}.*{re.escape(END)}', re.DOTALL)
+    if len(marked.findall(page)) != 1:
+        raise ValueError(f'{out} has no place for results: add the lines {BEGIN} and {END}')
+    found = list(entries.values())
+    drawn = f'{BEGIN}\n\n{sections(found, out.with_suffix(""))}\n\n{END}'
+    write_text(out, marked.sub(lambda _: drawn, page))
+    return sum(entry['kind'] == 'finetune' for entry in found)
