@@ -15,6 +15,8 @@ import argparse
 import os
 from pathlib import Path
 
+from mcl_mm.datasets import UnlabelledImages
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -46,7 +48,6 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.config import Config
 
     from mcl_mm.config import find_config
-    from mcl_mm.datasets import UnlabelledImages
     from mcl_mm.datasets.lists import write_list
     from mcl_mm.evaluation import embeddings as e
     from mcl_mm.evaluation.near_duplicates import near_duplicates, spread_out
