@@ -50,7 +50,8 @@ def test_embeddings_are_what_the_model_gives(work, embedded):
     assert embedded['files'].tolist() == names
     cfg = Config.fromfile(PRETRAIN)
     with DefaultScope.overwrite_default_scope('mcl_mm'):
-        backbone = MODELS.build(cfg.model).backbone.eval()
+        backbone = MODELS.build(cfg.model).backbone
+    backbone.eval()  # MMPretrain's backbones do not return themselves from it
     weights = torch.load(work / 'run/iter_2.pth', weights_only=False)['state_dict']
     backbone.load_state_dict(
         {k.removeprefix('backbone.'): v for k, v in weights.items() if k.startswith('backbone.')}

@@ -79,7 +79,5 @@ def test_a_run_of_another_program_that_logged_to_tensorboard_alone(tmp_path):
     folder = tmp_path / '1/vis_data'
     folder.mkdir(parents=True)
     (folder / 'events.out.tfevents.1.host.1.0').touch()
-    with pytest.raises(
-        FileNotFoundError, match=r"TensorBoard alone: add dict\(type='LocalVisBackend'\)"
-    ):
+    with pytest.raises(FileNotFoundError, match=r'TensorBoard alone: start it by .* or add dict'):
         read_scalars(tmp_path)
