@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> None:
     e.write_embeddings(args.out, found.names, found.vectors.cpu().numpy())
     print(f'{args.out}: {len(found.names)} images, {found.vectors.shape[1]} numbers each')
     if found.bad:
-        print(f'{len(found.bad)} images cannot be read and are left out: {", ".join(found.bad)}')
+        print(f'cannot be read and left out ({len(found.bad)}): {", ".join(found.bad)}')
     pairs = near_duplicates(found.vectors, args.threshold)
     path = args.out.with_suffix('.duplicates.csv')
     e.write_pairs(path, found.names, pairs)
     most = f', the {len(pairs.places)} most alike are listed' * (pairs.found > len(pairs.places))
-    print(f'{path}: {pairs.found} pairs with a similarity of {args.threshold:g} or more{most}')
+    print(f'{path}: pairs with a similarity of {args.threshold:g} or more: {pairs.found}{most}')
     if args.choose:
         path = args.out.with_suffix('.chosen.txt')
         chosen = spread_out(found.vectors, min(args.choose, len(found.names)))

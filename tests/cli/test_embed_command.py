@@ -101,7 +101,7 @@ def test_chosen_images_are_a_list_without_copies(work, embedded):
 def test_bad_images_are_named(work, embedded, capsys):
     succeed('embed', PRETRAIN, work / 'run/iter_2.pth', work / 'images', '--out', work / 'b.npz',
             *OPTIONS)  # fmt: skip
-    assert '1 images cannot be read and are left out: 0003.jpg' in capsys.readouterr().out
+    assert 'cannot be read and left out (1): 0003.jpg' in capsys.readouterr().out
 
 
 def test_an_export_gives_the_same(work, embedded):
