@@ -54,9 +54,17 @@ class Embedder(nn.Module):
 
         Returns:
             Tensor: ``(N, D)``, float32.
+
+        Raises:
+            ValueError: The backbone gives no maps.
         """
-        maps = self.backbone(normalise(self, images))[-1]
-        return F.normalize(maps.float().mean(dim=(2, 3)), dim=1)
+        maps = self.backbone(normalise(self, images))
+        if not isinstance(maps, (tuple, list)) or maps[-1].dim() != 4:
+            raise ValueError(
+                f'{type(self.backbone).__name__} gives no maps (N, D, H, W), whose last one is averaged '
+                'here: set its out_indices, or take another backbone'
+            )
+        return F.normalize(maps[-1].float().mean(dim=(2, 3)), dim=1)
 
 
 class Embeddings(NamedTuple):

@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DefaultScope
 from PIL import Image
 
 from command_line import PRETRAIN, call, succeed
 from conftest import SMALL, draw_images
-from mcl_mm.evaluation.embeddings import check_file, write_embeddings
+from mcl_mm.evaluation.embeddings import Embedder, check_file, write_embeddings
 from mcl_mm.registry import MODELS
 
 SIDE = 64
@@ -133,6 +134,13 @@ def test_bad_input_is_one_sentence(work, tmp_path, changed, message):
     arguments = [PRETRAIN, work / 'export.pth', work / 'images', '--out', tmp_path / 'x.npz']
     assert message in call('embed', *arguments, *OPTIONS, *changed)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_backbone_without_maps_is_refused():
+    embedder = Embedder(torch.nn.Flatten(), BaseDataPreprocessor())
+    embedder.register_parameter('device', torch.nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ValueError, match='Flatten gives no maps'):
+        embedder(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_parquet(tmp_path):
