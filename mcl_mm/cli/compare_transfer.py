@@ -16,8 +16,10 @@ If the detector has no place for a part, the command leaves out that start and s
 comparison.json and comparison.png.
 
 --start adds a file of any origin under a name of yours: weights of torchvision or timm, a detector of
-MMDetection, another export. All that fits is taken. The doctor judges every file before the first run. With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever
-the folder or the machine was. `mcl-mm results` draws the file.
+MMDetection, another export. All that fits is taken. The doctor judges every file before the first run.
+
+With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever the
+folder or the machine was. `mcl-mm results` draws the file.
 
 A config is Python code and runs when it is opened: open only configs that you trust.
 """

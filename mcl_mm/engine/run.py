@@ -98,6 +98,20 @@ def adapt_to_machine(cfg: Config, options: Optional[Mapping[str, Any]] = None) -
         adapt_to_cpu(cfg, options)
 
 
+def log_locally(cfg: Config) -> None:
+    """Have a run write its scalars and its config beside its checkpoints, wherever else it logs to.
+
+    Plots and comparisons read them there.
+
+    Args:
+        cfg (Config): Changed in place.
+    """
+    visualizer = cfg.get('visualizer') or dict(type='Visualizer')
+    backends = visualizer.get('vis_backends') or []
+    if 'LocalVisBackend' not in map(type_name, backends):
+        cfg.visualizer = dict(visualizer, vis_backends=[*backends, dict(type='LocalVisBackend')])
+
+
 def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """Build a run, and find out whether it would come to its end.
 
@@ -111,6 +125,7 @@ def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     if resume not in (None, 'auto') and not osp.isfile(resume):
         raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
     check_sides(cfg)
+    log_locally(cfg)
     runner = QuietRunner.from_cfg(cfg)
     for hook in (FollowConfigHook(), StartSummaryHook()):
         runner.register_hook(hook)

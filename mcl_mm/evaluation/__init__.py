@@ -2,6 +2,7 @@
 
 from .dense_probe import DenseProbe, fit_linear
 from .knn_probe import KNNProbe, vote
+from .picture_hook import PictureHook
 from .probe import Probe
 
-__all__ = ['DenseProbe', 'KNNProbe', 'Probe', 'fit_linear', 'vote']
+__all__ = ['DenseProbe', 'KNNProbe', 'PictureHook', 'Probe', 'fit_linear', 'vote']

@@ -12,6 +12,7 @@ from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import DATASETS, MODELS
@@ -66,7 +67,9 @@ def draw_side(montage: Montage, name: str) -> np.ndarray:
     return np.hstack(columns)
 
 
-def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Montage, Montage]:
+def build_montage(
+    cfg: Config, batch_size: Optional[int], seed: int, dataset: Optional[Dataset] = None
+) -> tuple[Montage, Montage]:
     """Both sides of a montage of images drawn from a run's data, uint8, BGR.
 
     Images and their places depend on ``seed``, their number and the sheets alone.
@@ -75,6 +78,7 @@ def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Mo
         cfg (Config): Config of a pre-training run.
         batch_size (int, optional): Images, at most all there are. None: the config's.
         seed (int): Of images, views and sources.
+        dataset (Dataset, optional): The run's data, if it is there already. Defaults to None.
 
     Raises:
         OSError: The images cannot be read.
@@ -82,7 +86,8 @@ def build_montage(cfg: Config, batch_size: Optional[int], seed: int) -> tuple[Mo
     """
     set_random_seed(seed)
     init_default_scope(cfg.default_scope)
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    if dataset is None:
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
     settings = cfg.model.data_preprocessor.items()
     preprocessor = MODELS.build(
         {key: value for key, value in settings if key not in ('mean', 'std', 'bgr_to_rgb')}

@@ -45,7 +45,7 @@ class ProbeImages(Dataset):
         try:
             results = self.pipeline(dict(self.items[index], value_range=self.value_range))
         except OSError as error:
-            print_log(f'{error}; the probe goes on without it', 'current', logging.WARNING)
+            print_log(f'{error}; it is left out', 'current', logging.WARNING)
             return None
         image = torch.from_numpy(np.ascontiguousarray(results.pop('img').transpose(2, 0, 1)))
         return dict(results, index=index, image=image)

@@ -6,8 +6,6 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-# What a visualizer needs for `read_scalars` to find what was logged.
-BACKEND = 'LocalVisBackend'
 TIMES = {'time', 'data_time'}  # every line of an evaluation has them
 
 
@@ -24,7 +22,7 @@ def read_scalars(run: Path) -> list[dict]:
         list[dict]: Lines of scalars, each with its ``step``.
 
     Raises:
-        FileNotFoundError: Nothing was logged there, or to TensorBoard and the like alone.
+        FileNotFoundError: Nothing was logged there, or by another program to TensorBoard alone.
     """
     scalars = []
     for path in sorted(run.glob('*/vis_data/scalars.json')):
@@ -39,8 +37,8 @@ def read_scalars(run: Path) -> list[dict]:
     if not scalars:
         elsewhere = any(run.glob('*/vis_data/events.out.tfevents*'))
         raise FileNotFoundError(
-            f'{run} has logged to TensorBoard alone: add dict(type={BACKEND!r}) to visualizer.vis_backends '
-            'and run it again'
+            f'{run} has logged to TensorBoard alone: start it by `mcl-mm train`, or add '
+            "dict(type='LocalVisBackend') to visualizer.vis_backends"
             if elsewhere
             else f'no */vis_data/scalars.json with values in {run}'
         )

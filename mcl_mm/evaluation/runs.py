@@ -22,21 +22,16 @@ from mcl_mm.files import atomic_path
 from mcl_mm.models.modules import unwrap
 
 from .ledger import Record
-from .run_log import BACKEND, last_evaluation, read_scalars
+from .run_log import last_evaluation, read_scalars
 
 LOG = 'train.log'  # what a run prints, in its folder
 RESULT = 'result.json'
 
 
 def write_config(cfg: Config, path: Path, seed: int) -> None:
-    """The config of one run: ``cfg`` with a seed of its own, and a log that can be read."""
+    """The config of one run: ``cfg`` with a seed of its own."""
     cfg = Config(cfg.to_dict())
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    visualizer = cfg.get('visualizer') or dict(type='Visualizer')
-    backends = list(visualizer.get('vis_backends') or [])
-    if BACKEND not in map(type_name, backends):
-        visualizer = dict(visualizer, vis_backends=[*backends, dict(type=BACKEND)])
-    cfg.visualizer = visualizer
     path.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(path)
 

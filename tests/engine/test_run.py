@@ -5,8 +5,16 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
+from mcl_mm.config import type_name
 from mcl_mm.engine.follow_config import ResumeError
-from mcl_mm.engine.run import RunError, load_config, scale_learning_rate, start, train
+from mcl_mm.engine.run import (
+    RunError,
+    load_config,
+    log_locally,
+    scale_learning_rate,
+    start,
+    train,
+)
 
 
 def runner_that(error):
@@ -53,3 +61,25 @@ def test_command_line(tmp_path):
     assert load_config(str(path), work_dir='there').work_dir == 'there'
     with pytest.raises(ValueError, match='--auto-scale-lr needs .* in .*mine.py'):
         scale_learning_rate(cfg)
+
+
+@pytest.mark.parametrize(
+    ('visualizer', 'expected'),
+    [
+        (None, ['LocalVisBackend']),
+        (dict(type='Visualizer'), ['LocalVisBackend']),
+        (dict(type='Visualizer', vis_backends=None), ['LocalVisBackend']),
+        (
+            dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')]),
+            ['TensorboardVisBackend', 'LocalVisBackend'],
+        ),
+        (
+            dict(type='Visualizer', vis_backends=[dict(type='mmengine.LocalVisBackend')]),
+            ['LocalVisBackend'],
+        ),
+    ],
+)
+def test_every_run_leaves_a_log_that_can_be_read(visualizer, expected):
+    cfg = Config(dict(visualizer=visualizer))
+    log_locally(cfg)
+    assert list(map(type_name, cfg.visualizer.vis_backends)) == expected

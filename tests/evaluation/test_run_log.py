@@ -75,11 +75,9 @@ def test_the_rate_of_a_run_is_the_median_of_its_lines():
     assert images_per_second([dict(step=1)]) == {}
 
 
-def test_a_run_that_logged_to_tensorboard_alone_is_told_what_to_set(tmp_path):
+def test_a_run_of_another_program_that_logged_to_tensorboard_alone(tmp_path):
     folder = tmp_path / '1/vis_data'
     folder.mkdir(parents=True)
     (folder / 'events.out.tfevents.1.host.1.0').touch()
-    with pytest.raises(
-        FileNotFoundError, match=r"TensorBoard alone: add dict\(type='LocalVisBackend'\)"
-    ):
+    with pytest.raises(FileNotFoundError, match=r'TensorBoard alone: start it by .* or add dict'):
         read_scalars(tmp_path)
