@@ -53,7 +53,9 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize('page', PAGES)
 def test_files_named_in_pages_exist(page):
     """Paths with a folder of the repository in front; the braces of a shell give several."""
-    path = r'(?<![\w/.-])(?:configs|docs|mcl_mm|tests|tools)/[\w./{},-]*[\w}]\.(?:py|sh|md|txt|json)\b'
+    path = (
+        r'(?<![\w/.-])(?:configs|docs|mcl_mm|tests|tools)/[\w./{},-]*[\w}]\.(?:py|sh|md|txt|json)\b'
+    )
     text = read(page)
     for old in re.findall(r'^.*(?:MMDetection\'s$|in place of the old).*$', text, re.M):
         text = text.replace(old, '')  # a file of MMDetection's repository

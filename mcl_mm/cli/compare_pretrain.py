@@ -17,8 +17,10 @@ Random weights are the baseline. Every run is an `mcl-mm train` of its own. If y
 keeps finished runs. It prints a table and writes comparison.json and comparison.png.
 
 --start adds files to fine-tune from as they are, such as ImageNet's or COCO's weights. The doctor judges them
-first. With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever
-the folder or the machine was. `mcl-mm results` draws the file.
+first.
+
+With --ledger, every finished run adds a line to FILE, and a run that FILE has is not run again, whatever the
+folder or the machine was. `mcl-mm results` draws the file.
 
 A config is Python code and runs when it is opened: open only configs that you trust.
 """

@@ -16,7 +16,6 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope, Registry
 
-from mcl_mm.config import type_name
 from mcl_mm.engine.run import adapt_to_machine, load_config, start
 from mcl_mm.files import atomic_path
 from mcl_mm.models.modules import unwrap

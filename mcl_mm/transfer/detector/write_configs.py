@@ -103,8 +103,7 @@ def write_configs(
         raise ValueError(f'{weights} does not fit {name}: {failure}{hint}') from failure
     if checkpoint:
         said.append(f'What {weights} fills of the detector, in tensors:\n{report.table()}\n')
-    names = checkpoint and set(checkpoint['state_dict'])
-    carries = carried(adapted.finetune.load(), names)
+    carries = carried(adapted.finetune.load(), checkpoint and set(checkpoint['state_dict']))
     said.append(write_finetune(folder, adapted, name, carries, export, weights))
     return '\n'.join(said)
 
