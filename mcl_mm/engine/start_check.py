@@ -53,8 +53,7 @@ def check_start(runner: Runner) -> None:
         check_resume(runner, model)
     elif start_file(runner):
         check_load_from(runner, model)
-    # Parts that start from a file of their own.
-    for source, report in check_sources(model, runner.cfg):
+    for source, report in check_sources(model, runner.cfg):  # parts with a file of their own
         where = f'model.{source.where}'.rstrip('.')
         print_log(f'Weights of {source.path} in {where}:\n{report.table()}', 'current')
 
