@@ -8,6 +8,8 @@ import posixpath
 import re
 from pathlib import Path
 
+from astroid.manager import AstroidManager
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
@@ -29,6 +31,18 @@ autoapi_add_toctree_entry = False
 autoapi_options = ['members', 'show-inheritance', 'show-module-summary']
 autoapi_python_class_content = 'both'
 suppress_warnings = ['autoapi.python_import_resolution']  # other libraries are not read
+
+
+class OtherLibraries:
+    """Their modules. To read PyTorch takes longer than all the rest of the reference."""
+
+    NAMES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy', 'cv2', 'PIL')
+
+    def __contains__(self, module: str) -> bool:
+        return module.partition('.')[0] in self.NAMES
+
+
+AstroidManager.brain['module_denylist'] = OtherLibraries()
 
 # Pages that stand outside docs/, and their names in the site; git ignores these copies.
 PAGES = {
@@ -52,6 +66,11 @@ for origin, page in PAGES.items():
     (HERE / f'{page}.md').write_bytes((ROOT / origin).read_bytes())
 
 
+def list_pages(tree: re.Match) -> str:
+    """A plain list of the pages of a toctree."""
+    return ''.join(f'- :doc:`{page.rsplit("/", 2)[1]} <{page}>`\n' for page in tree[1].split()) + '\n'
+
+
 def prepare(app, docname: str, source: list[str]) -> None:
     """Change links between files to links between pages; give the first page the navigation.
 
@@ -63,6 +82,10 @@ def prepare(app, docname: str, source: list[str]) -> None:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link[1]))
         return '](' + (f'{PAGES[path]}.md' if path in PAGES else posixpath.relpath(path, 'docs'))
 
+    if docname.startswith(f'{autoapi_root}/mcl_mm/') and docname != f'{autoapi_root}/mcl_mm/index':
+        # Reached from the page of its package; every page's navigation with all of them takes minutes.
+        source[0] = ':orphan:\n\n' + source[0]
+    source[0] = re.sub(r'^\.\. toctree::\n   :maxdepth: 1\n\n((?:   /\S+\n+)+)', list_pages, source[0], flags=re.M)
     if not docname.startswith(autoapi_root):
         source[0] = re.sub(r'\]\((?![a-z]+:|#)([^)#\s]+)', replace, source[0])
     if docname == 'index':
