@@ -36,7 +36,17 @@ suppress_warnings = ['autoapi.python_import_resolution']  # other libraries are 
 class OtherLibraries:
     """Their modules. To read PyTorch takes longer than all the rest of the reference."""
 
-    NAMES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy', 'cv2', 'PIL')
+    NAMES = (
+        'torch',
+        'torchvision',
+        'mmengine',
+        'mmcv',
+        'mmdet',
+        'mmpretrain',
+        'numpy',
+        'cv2',
+        'PIL',
+    )
 
     def __contains__(self, module: str) -> bool:
         return module.partition('.')[0] in self.NAMES
@@ -68,7 +78,9 @@ for origin, page in PAGES.items():
 
 def list_pages(tree: re.Match) -> str:
     """A plain list of the pages of a toctree."""
-    return ''.join(f'- :doc:`{page.rsplit("/", 2)[1]} <{page}>`\n' for page in tree[1].split()) + '\n'
+    return (
+        ''.join(f'- :doc:`{page.rsplit("/", 2)[1]} <{page}>`\n' for page in tree[1].split()) + '\n'
+    )
 
 
 def prepare(app, docname: str, source: list[str]) -> None:
@@ -85,7 +97,9 @@ def prepare(app, docname: str, source: list[str]) -> None:
     if docname.startswith(f'{autoapi_root}/mcl_mm/') and docname != f'{autoapi_root}/mcl_mm/index':
         # Reached from the page of its package; every page's navigation with all of them takes minutes.
         source[0] = ':orphan:\n\n' + source[0]
-    source[0] = re.sub(r'^\.\. toctree::\n   :maxdepth: 1\n\n((?:   /\S+\n+)+)', list_pages, source[0], flags=re.M)
+    source[0] = re.sub(
+        r'^\.\. toctree::\n   :maxdepth: 1\n\n((?:   /\S+\n+)+)', list_pages, source[0], flags=re.M
+    )
     if not docname.startswith(autoapi_root):
         source[0] = re.sub(r'\]\((?![a-z]+:|#)([^)#\s]+)', replace, source[0])
     if docname == 'index':

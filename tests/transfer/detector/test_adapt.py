@@ -5,14 +5,19 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
-from yapf.yapflib.yapf_api import FormatCode
 
 from conftest import ROOT
 from mcl_mm.models.montage_model import NoPyramidError
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import check_load, diagnose, to_mmdet
 from mcl_mm.transfer.detector.adapt import carried, check_fit, finetune_changes
-from mcl_mm.transfer.detector.child_config import STYLE, Change, ChildConfig, as_code
+from mcl_mm.transfer.detector.child_config import (
+    STYLE,
+    Change,
+    ChildConfig,
+    FormatCode,
+    as_code,
+)
 from mcl_mm.transfer.detector.fit import PARTS, fit_to_detector
 from mcl_mm.transfer.detector.pretrain import pretrain_changes
 from mcl_mm.transfer.detector.settings import base_of, build, load_detector
