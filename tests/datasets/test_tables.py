@@ -256,7 +256,7 @@ def test_tables_without_what_is_needed(library, tmp_path, rows, message):
 def test_files_that_are_cut_off(library, records, tmp_path, name):
     table(library, records).save_to_disk(str(tmp_path / 'saved'))
     os.truncate(tmp_path / name, 150)
-    with pytest.raises(ValueError, match=r'saved cannot be read as a table \('):
+    with pytest.raises(ValueError, match=r'saved/? cannot be read as a table \('):
         build(tmp_path / 'saved')
 
 
@@ -265,7 +265,7 @@ def test_parquet_that_is_none_and_tables_without_rows(library, records, tmp_path
     with pytest.raises(ValueError, match=r'cannot be read as a table \('):
         build(tmp_path)
     table(library, records).select([]).save_to_disk(str(tmp_path / 'empty'))
-    with pytest.raises(ValueError, match='no image in'):
+    with pytest.raises(ValueError, match='no image in|without rows'):
         build(tmp_path / 'empty')
     table(library, records).save_to_disk(str(tmp_path / 'saved'))
     with pytest.raises(ValueError, match='is a table, which has no folders'):

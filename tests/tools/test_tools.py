@@ -212,7 +212,7 @@ def test_official_checkpoint_resumes_finetunes_and_exports(work, monkeypatch):
         ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/notes.pth'],
          'ValueError: .*notes.pth'),
         ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/pretrain.pth'],
-         r'ValueError: .*tools/export\.py first'),
+         r'ValueError: .*first: mcl-mm export .* OUT\.pth'),
         ('train', [FINETUNE, '--cfg-options', '{finetune}', 'load_from={work}/export.pth',
                    'model.neck.out_channels=32', 'model.rpn_head.in_channels=32'],
          r'ValueError: .* another shape .*neck\.'),

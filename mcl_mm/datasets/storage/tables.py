@@ -66,6 +66,8 @@ def load_splits(folder: str) -> dict[str, Any]:
             found = datasets.load_from_disk(folder)
         else:  # copies them once into files that are mapped into memory, in HF_DATASETS_CACHE
             found = datasets.load_dataset(kind, data_dir=os.path.abspath(folder))
+    except IndexError as error:  # the library writes no file for it
+        raise ValueError(f'{folder} is a table without rows: it has no image') from error
     except Exception as error:  # of several libraries
         details = ' '.join(str(error.__cause__ or error).split())
         raise ValueError(f'{folder} cannot be read as a table ({details})') from error
