@@ -143,7 +143,7 @@ def test_trains(name, images):
 def test_counts_in_the_table():
     """A sample of the table; the command below it prints all."""
     table = (FOLDER / 'README.md').read_text()
-    for name in ('levels_1', 'joint_backbone', 'separate_tiles', 'one_sided'):
+    for name in ('levels_1', 'one_sided'):
         listed = float(re.search(rf'`{name}\.py`.*\| ([\d.]+) \|', table)[1])
         cost, _ = multiply_adds(Config.fromfile(FOLDER / f'{name}.py').model, 128, 224)
         assert cost / 1e9 == pytest.approx(listed, abs=0.06)

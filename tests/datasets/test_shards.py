@@ -150,15 +150,15 @@ def test_folders_of_the_set_can_be_chosen(loose, packed):
         build(packed, folders=['ca'])
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
-def test_data_workers_read_the_same(packed, context):
+@pytest.mark.parametrize(('context', 'workers', 'epochs'), [('fork', 2, 2), ('spawn', 1, 1)])
+def test_data_workers_read_the_same(packed, context, workers, epochs):
     dataset = build(packed)
     alone = [sample(dataset, place)[1].img_path for place in range(12)]
     loader = torch.utils.data.DataLoader(
-        Seeded(dataset), batch_size=None, num_workers=2, multiprocessing_context=context,
+        Seeded(dataset), batch_size=None, num_workers=workers, multiprocessing_context=context,
         worker_init_fn=seed_worker if context == 'fork' else None,
     )  # fmt: skip
-    for _ in range(2):  # the second epoch's workers are forked from a process that has read
+    for _ in range(epochs):  # the second epoch's workers are forked from a process that has read
         found = list(loader)
         assert [path for _, path in found] == alone
         for place, (views, _) in enumerate(found):

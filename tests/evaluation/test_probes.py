@@ -290,7 +290,10 @@ def pretrain(folder, images, hooks, by_epoch, dtype):
             'train_dataloader.dataset.data_root': str(images),
             'model.backbone.base_channels': 8,
             'model.backbone.stem_channels': 8,
-            'model.neck.in_channels': [8, 16, 32, 64],
+            'model.neck': dict(
+                in_channels=[8, 16, 32, 64], out_channels=8, hid_channels=16, embed_channels=8
+            ),
+            'model.head': dict(in_channels=8, hid_channels=16),
             'default_hooks': hooks,
             'work_dir': str(folder),
             'experiment_name': str(folder),  # two runs of one second and name would share a log
