@@ -148,18 +148,19 @@ def carried(cfg: Config, names: Optional[Collection[str]] = None) -> str:
     )
 
 
-def check_fit(cfg: Config, state_dict: dict[str, Tensor]) -> LoadReport:
+def check_fit(cfg: Config, state_dict: dict[str, Tensor], path: str = 'FILE') -> LoadReport:
     """Build a detector and compare weights with it as a run will.
 
     Args:
         cfg (Config): The detector's config, with :func:`finetune_changes` made.
         state_dict (dict[str, Tensor]): The weights.
+        path (str): The file, for the message. Defaults to ``'FILE'``.
 
     Raises:
         ValueError: They belong to another backbone or pyramid; it says where they differ.
     """
     model = build(cfg.model, scope_of(cfg))
-    return check_load(model, carry(state_dict, model, parts_of(cfg)))
+    return check_load(model, carry(state_dict, model, parts_of(cfg)), path)
 
 
 class Adapted(NamedTuple):

@@ -115,7 +115,8 @@ def fit_of(
     if checkpoint is None:
         return adapted.filled, None
     try:
-        return check_fit(adapted.finetune.load(), checkpoint['state_dict']), None
+        path = checkpoint['path']
+        return check_fit(adapted.finetune.load(), checkpoint['state_dict'], path), None
     except ValueError as error:
         return None, error
 
