@@ -1,9 +1,11 @@
 """A run's first screen: what it is going to do, in ten lines; the rest is in the log file."""
 
+import contextlib
 import importlib
 import importlib.util
 import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -84,6 +86,20 @@ class Prints(io.TextIOBase):
         return len(text)
 
 
+@contextlib.contextmanager
+def no_stderr() -> Iterator[None]:
+    """Drop what processes that are started here write to stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class QuietRunner(Runner):
     """MMEngine's, whose screen shows little until training begins; its log file has everything."""
 
@@ -100,6 +116,11 @@ class QuietRunner(Runner):
         """From now on the screen shows what MMEngine shows."""
         if self.quiet_start is not None:
             self.quiet_start.end()
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Look for a compiler, as MMEngine does for its log, without the shell's word that there is none."""
+        with no_stderr():
+            super()._log_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict], model: nn.Module) -> nn.Module:
         """Have batch norm share its statistics as ``sync_bn_group`` of the config says."""

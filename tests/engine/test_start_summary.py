@@ -1,6 +1,7 @@
 """The first screen says what a run is going to do; the log file has everything."""
 
 import logging
+import os
 import sys
 import warnings
 from types import SimpleNamespace
@@ -109,6 +110,14 @@ def test_first_screen(make, capsys, tmp_path):
         'This run:',
     ):
         assert line in text
+
+
+def test_a_missing_compiler_is_not_told(make, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    make()
+    assert 'not found' not in capfd.readouterr().err
+    os.write(2, b'here again')
+    assert capfd.readouterr().err == 'here again'
 
 
 def test_the_screen_is_given_back_when_the_start_fails(make, monkeypatch):
