@@ -26,10 +26,10 @@ def test_it_takes_everything_that_the_quickstart_pretrains(tmp_path, capsys):
 
 @pytest.fixture
 def data(tmp_path):
-    """Three grey images of the set's size with a box in each, of classes in another order."""
+    """Three images of the set's size with a box in each; MMDetection counts classes as the file does."""
     cfg = Config.fromfile(DETECTOR)
     draw_images(tmp_path / 'train', 3, size=(200, 200))
-    names = list(cfg.classes)[::-1]
+    names = list(cfg.classes)
     coco = dict(
         images=[dict(id=i, file_name=f'{i:04d}.jpg', width=200, height=200) for i in range(3)],
         annotations=[
