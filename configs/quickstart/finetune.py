@@ -1,6 +1,6 @@
 # Mask R-CNN at a size for two CPU cores, shaped like the network of pretrain.py.
 # mcl-mm train quickstart/finetune --cfg-options load_from=EXPORT.pth     (mcl-mm quickstart runs it)
-# 16.3 MB of weights. 2 CPU cores, minutes: 4 images, 10 epochs.
+# 16.3 MB of weights. 2 CPU cores, minutes: 4 images, 15 epochs.
 _base_ = [
     '../transfer/mask-rcnn_r50_fpn_mcl_1x_coco.py',
     '../_base_/schedules/adamw_small_detector.py',
@@ -55,7 +55,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-epochs = 10
+epochs = 15
 optim_wrapper = dict(_delete_=True, **_base_.adamw)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),

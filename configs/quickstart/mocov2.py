@@ -1,7 +1,7 @@
 # MoCo v2 for comparison with pretrain.py: its backbone, data, views, optimiser and iterations.
 # mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/mocov2 --data DIR --detector CONFIG
-# 0.15 G multiply-adds an image, 23.5 MB of weights. 2 CPU cores, minutes: 64 images, 120 iterations.
-_base_ = ['../peers/_base_/mocov2_r50.py', '_base_/views_64.py', '_base_/adamw_120it.py']
+# 0.15 G multiply-adds an image, 23.5 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
+_base_ = ['../peers/_base_/mocov2_r50.py', '_base_/views_64.py', '_base_/adamw_240it.py']
 
 model = dict(
     # Small data and few updates: the queue must not hold every image twice, the keys follow faster.

@@ -1,7 +1,7 @@
 # A supervised classifier for comparison with pretrain.py: its backbone, views, optimiser and iterations.
 # mcl-mm compare-pretrain --methods quickstart/pretrain quickstart/supervised --data DIR --detector CONFIG
-# 0.11 G multiply-adds an image, 12.2 MB of weights. 2 CPU cores, minutes: 64 images, 120 iterations.
-_base_ = ['../peers/_base_/supervised_r50.py', '_base_/views_64.py', '_base_/adamw_120it.py']
+# 0.11 G multiply-adds an image, 12.2 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
+_base_ = ['../peers/_base_/supervised_r50.py', '_base_/views_64.py', '_base_/adamw_240it.py']
 
 model = dict(
     backbone=dict(depth=18, stem_channels=32, base_channels=32),

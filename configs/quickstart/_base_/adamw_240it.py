@@ -1,7 +1,7 @@
 # AdamW for few updates, by iterations, so that a folder of any size takes the same time.
 _base_ = '../../_base_/default_runtime.py'
 
-iterations = 120
+iterations = 240
 train_cfg = dict(by_epoch=False, max_iters=iterations)
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05), clip_grad=dict(max_norm=500)
