@@ -25,7 +25,7 @@ fail() {
 # Run Python code where no file of the checkout can be mistaken for an installed module.
 py() { (cd / && python -W ignore -c "$1"); }
 has() { py "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)" >/dev/null 2>&1; }
-has_test_tools() { has pytest && has xdist && has ruff && has timm && has tensorboard && has sphinx && has autoapi; }
+has_test_tools() { has pytest && has xdist && has ruff && has timm && has tensorboard && has datasets && has sphinx && has autoapi; }
 has_mcl_mm() { py "import mcl_mm, os; assert os.path.samefile(os.path.dirname(mcl_mm.__file__), '$ROOT/mcl_mm')" >/dev/null 2>&1; }
 
 # Run a command with its output in a log, and say how long it took; meanwhile, every 30 seconds, that it runs.
