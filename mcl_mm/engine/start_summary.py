@@ -89,6 +89,9 @@ class Prints(io.TextIOBase):
 @contextlib.contextmanager
 def no_stderr() -> Iterator[None]:
     """Drop what processes that are started here write to stderr."""
+    if sys.stderr is None:  # it is closed, and its number may be another file's
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     try:

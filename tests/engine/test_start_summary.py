@@ -118,6 +118,8 @@ def test_a_missing_compiler_is_not_told(make, monkeypatch, tmp_path, capfd):
     assert 'not found' not in capfd.readouterr().err
     os.write(2, b'here again')
     assert capfd.readouterr().err == 'here again'
+    monkeypatch.setattr(sys, 'stderr', None)  # as where it is closed
+    make()
 
 
 def test_the_screen_is_given_back_when_the_start_fails(make, monkeypatch):
