@@ -11,6 +11,8 @@ A config is Python code and runs when it is opened: open only configs that you t
 import argparse
 import os
 
+from .train import add_launcher
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -27,15 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '0.3 on the right. With several processes, only the first draws its share',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='program that has started several processes (default: none)',
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='older launchers set it'
-    )
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> None:
