@@ -92,7 +92,7 @@ def test_no_sentence_stands_in_many_headers():
 @pytest.mark.parametrize('name', RECIPES)
 def test_header_has_the_batch_and_the_length_of_the_config(name):
     cost, cfg = header(name)[2], Config.fromfile(CONFIGS / f'{name}.py')
-    if images := re.search(r'GPUs? x (\d+) image|minutes: (\d+) images', cost):
+    if images := re.search(r'GPUs? x (\d+) image|CPU cores[\w, ]*: (\d+) images', cost):
         assert int(images[1] or images[2]) == cfg.train_dataloader.batch_size
     if length := re.search(r'(\d+) (epoch|iteration)s', cost):
         key = dict(epoch='max_epochs', iteration='max_iters')[length[2]]

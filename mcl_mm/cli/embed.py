@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--ann-file', default='', help='embed the files that this list names only')
     parser.add_argument(
-        '--threshold', type=float, default=0.95, help='cosine of a near-duplicate (default: 0.95)'
+        '--threshold', type=float, default=0.99, help='cosine of a near-duplicate (default: 0.99)'
     )
     parser.add_argument('--choose', type=int, metavar='N', help='choose N images to label')
     parser.add_argument('--side', type=int, help="of an image, pixels (default: the config's)")
