@@ -66,6 +66,13 @@ def test_files_named_in_pages_exist(page):
                 assert (ROOT / f'{head}{middle}{tail}').exists(), f'{page}: {name}'
 
 
+def test_tests_named_in_code_exist():
+    for folder in ('mcl_mm', 'configs', 'tools', 'tests'):
+        for path in (ROOT / folder).rglob('*.py'):
+            for name in re.findall(r'(?<![\w/])tests/[\w/]+\w\.py', path.read_text()):
+                assert (ROOT / name).exists(), f'{path}: {name}'
+
+
 @pytest.mark.parametrize('page', PAGES)
 def test_commands_named_in_pages_exist(page):
     """And where a recipe follows ``train``, it is one."""
