@@ -3,6 +3,7 @@
 import copy
 import os
 import runpy
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mcl_mm.cli import main
+from mcl_mm.engine.stop_signal import SIGNALS
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer.detector import child_config  # noqa: F401  (formats what it writes; see below)
 
@@ -88,10 +90,14 @@ def own_global_state():
     """What a Runner leaves behind does not reach the next test.
 
     It sets MMEngine's default scope for good, and a later run of the same name (and second, which
-    is part of the name) would get its message hub and its visualizer, with its folder.
+    is part of the name) would get its message hub and its visualizer, with its folder. One that
+    fails keeps the handlers of signals, which processes forked later would inherit.
     """
     before = copy.copy(DefaultScope._instance_dict)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     DefaultScope._instance_dict = before
     for shared in (MessageHub, Visualizer, DetLocalVisualizer):
         shared._instance_dict.clear()

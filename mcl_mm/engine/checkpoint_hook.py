@@ -96,6 +96,10 @@ class SafeCheckpointHook(CheckpointHook):
         self.signal.close()
         super().after_train(runner)
 
+    def at_end(self, runner: Runner) -> None:
+        """Stop listening, however the run ended: Ctrl-C belongs to the caller again."""
+        self.signal.close()
+
     def _save_if_due(
         self, runner: Runner, epochs: int, iters: int, inside_epoch: bool = False
     ) -> None:

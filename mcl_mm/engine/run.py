@@ -161,3 +161,4 @@ def train(runner: QuietRunner) -> None:
         ) from error
     finally:
         runner.end_quiet_start()
+        runner.call_hook('at_end')

@@ -1,10 +1,12 @@
 """What ends a run is told in one sentence."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
+from conftest import draw_images
 from mcl_mm.config import type_name
 from mcl_mm.engine.follow_config import ResumeError
 from mcl_mm.engine.run import (
@@ -15,6 +17,8 @@ from mcl_mm.engine.run import (
     start,
     train,
 )
+from mcl_mm.engine.stop_signal import SIGNALS
+from tiny_runs import write_config
 
 
 def runner_that(error):
@@ -23,7 +27,7 @@ def runner_that(error):
     def fail():
         raise error
 
-    return SimpleNamespace(train=fail, end_quiet_start=lambda: None)
+    return SimpleNamespace(train=fail, end_quiet_start=lambda: None, call_hook=lambda name: None)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,22 @@ def test_one_sentence(error, sentence):
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(RuntimeError, match='shapes differ'):
         train(runner_that(RuntimeError('shapes differ')))
+
+
+def test_signals_are_given_back_after_a_fault(tmp_path):
+    before = [signal.getsignal(number) for number in SIGNALS]
+    draw_images(tmp_path / 'images', 4)
+    config = write_config(tmp_path, tmp_path / 'images', by_epoch=False)
+    runner = start(load_config(str(config), work_dir=str(tmp_path / 'work')))
+
+    def fail(*args, **kwargs):
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+        raise RuntimeError('shapes differ')
+
+    runner.model.train_step = fail
+    with pytest.raises(RuntimeError, match='shapes differ'):
+        train(runner)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_checkpoint_that_is_not_there():

@@ -17,7 +17,7 @@ def drawn(tmp_path_factory):
     return out
 
 
-def test_any_number_of_processes_draws_the_same(drawn, tmp_path):
+def test_any_number_of_threads_draws_the_same(drawn, tmp_path):
     for index, name in enumerate(('unlabelled', 'train', 'val')):
         for path in (drawn / name).glob('*.jpg'):
             draw_file(tmp_path, (0, index), int(path.stem))
