@@ -6,4 +6,4 @@ cd "$ROOT"
 ruff check .
 ruff format --check .
 # Two files at a time; small tensors on few cores: more threads only wait for each other.
-OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --max-worker-restart 0 "$@"
