@@ -2,6 +2,8 @@
 
 import builtins
 import os
+import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -105,6 +107,27 @@ def test_parquet_files(library, loose, records, tmp_path, place):
         part = table(library, records).shard(2, shard, contiguous=True)
         part.to_parquet(str(folder / f'train-{shard:05d}-of-00002.parquet'))
     check_same(loose, build(tmp_path / 'parquet'))
+
+
+@pytest.mark.parametrize('kind', ['parquet', 'arrow'])
+def test_no_server_is_asked(tmp_path, library, records, monkeypatch, kind):
+    """What lies on the disk is read without a network."""
+    rows = table(library, records)
+    if kind == 'parquet':
+        rows.to_parquet(tmp_path / 'a.parquet')
+    else:
+        rows.save_to_disk(tmp_path / 'saved')
+        (tmp_path / 'saved/data-00000-of-00001.arrow').rename(tmp_path / 'a.arrow')
+        shutil.rmtree(tmp_path / 'saved')
+    asked = []
+
+    def resolve(host, *args, **kwargs):
+        asked.append(host)
+        raise OSError('no network')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', resolve)
+    assert len(build(tmp_path)) == 12
+    assert not asked
 
 
 def test_arrow_files(library, loose, records, tmp_path):

@@ -51,6 +51,8 @@ def import_datasets() -> Any:
             f'images in Arrow or Parquet files need the library datasets ({error}): install it with '
             'pip install "mcl_mm[tables]" or pip install datasets'
         ) from error
+    # It counts every load on a server, and a machine without a network waits for the answer.
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     return datasets
 
 
