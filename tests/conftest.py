@@ -1,6 +1,8 @@
 """Small models and images that every test can use."""
 
 import copy
+import functools
+import gc
 import os
 import runpy
 import signal
@@ -8,6 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
+import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
@@ -34,6 +37,8 @@ MMLogger.get_instance('mmengine', log_level='ERROR')
 # Every run writes its config five times over. To format a detector's for the eye takes seconds each time.
 # What writes configs for users, child_config, has the real function by now.
 yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
+# For each base mmdet::NAME, MMEngine reads all hundred metafiles of MMDetection.
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 
 TINY = dict(
     type='mcl_mm.MCL',
@@ -83,6 +88,13 @@ def call_tool(monkeypatch, tool: str, *arguments) -> None:
         except SystemExit as end:
             if end.code:
                 raise
+
+
+@pytest.fixture(autouse=True, scope='module')
+def modules_are_no_garbage():
+    """Every data set of MMEngine's collects garbage, which takes seconds amid all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
