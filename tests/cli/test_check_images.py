@@ -107,9 +107,8 @@ def test_interrupted_check_says_how_far_it_came_and_writes_no_list(tmp_path):
          '--list', tmp_path / 'good.txt', '--out', tmp_path / 'bad.txt'],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    printed = ''
-    while 'images in' not in printed:
-        printed += process.stdout.readline()
+    printed = process.stdout.readline()
+    assert 'images in' in printed, process.communicate()
     time.sleep(10)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     stdout, stderr = process.communicate(timeout=30)
