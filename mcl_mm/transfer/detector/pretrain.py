@@ -64,7 +64,12 @@ def backbone_is_the_detectors(
     if argument(settings, 'drop_path_rate', scope_of(cfg)):
         settings['drop_path_rate'] = 0.0
         reason += ', without stochastic depth, as MoCo v3 trains transformers'
-    if has_batch_norm(backbone) and 'init_cfg' in recipe.model.backbone:
+    initialised = dict(settings, init_cfg=recipe.model.backbone.get('init_cfg'))
+    if (
+        has_batch_norm(backbone)
+        and 'init_cfg' in recipe.model.backbone
+        and can_be_built(initialised, scope_of(cfg))
+    ):
         settings['init_cfg'] = Code('_base_.model.backbone.init_cfg')
         reason += ", initialised as the recipe's"
     yield Change('model.backbone', settings, f'{reason}.')
@@ -142,6 +147,15 @@ def adamw_details(backbone: nn.Module, recipe: Config) -> Iterator[Change]:
                 0.0,
                 f'the recipe ends at a rate of {part.eta_min}, which is much for AdamW.',
             )
+
+
+def can_be_built(settings: dict, scope: str) -> bool:
+    """Whether a backbone takes these settings; some of MMDetection's take no list of initialisations."""
+    try:
+        build(settings, scope)
+    except Exception:  # foreign code
+        return False
+    return True
 
 
 def has_batch_norm(module: nn.Module) -> bool:

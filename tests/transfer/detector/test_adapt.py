@@ -534,6 +534,14 @@ def test_resnets_are_trained_as_published(pair):
         assert cfg.model.backbone.init_cfg == recipe.model.backbone.init_cfg
 
 
+def test_a_backbone_that_takes_no_list_of_initialisations_has_its_own(tmp_path):
+    base = make_config(tmp_path, "_base_ = 'mmdet::detectors/cascade-rcnn_r50-sac_1x_coco.py'\n")
+    backbone = Pair(base).pretrain.load().model.backbone
+    assert backbone.type == 'mmdet.DetectoRS_ResNet'
+    assert backbone.get('init_cfg') is None
+    MODELS.build(backbone)
+
+
 def test_backbones_without_pyramid_are_refused(tmp_path):
     base = make_config(
         tmp_path,

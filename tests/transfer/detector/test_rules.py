@@ -129,6 +129,15 @@ def test_repeated_data_counts_as_epochs(export):
     assert examine(cfg, export).traps == []
 
 
+@pytest.mark.parametrize('folder', ['data/objects365/', 'data/OpenImages/', 'data/open_images_v6/'])
+def test_a_set_larger_than_coco_takes_fewer_epochs(export, folder):
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.train_cfg.max_epochs, cfg.param_scheduler[1].milestones = 3, [2]
+    assert ids(examine(cfg, export).traps) == ['few-epochs']
+    cfg.train_dataloader.dataset.data_root = folder
+    assert examine(cfg, export).traps == []
+
+
 def test_the_cure_for_no_decay_is_in_the_units_of_the_run(export):
     cfg = deeper(tiny_detector(FASTER_RCNN))
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=24000)

@@ -1,5 +1,6 @@
 """Rules about the schedule: rate, warm-up, decay, length. It stays the user's, so no finding changes it."""
 
+import re
 from typing import Optional
 
 from mmengine.config import Config
@@ -18,6 +19,8 @@ TOLERANCE = 3
 GENTLE_LR = 0.01 / 16
 # Epochs of the 1x schedule.
 PROTOCOL_EPOCHS = 12
+# Data sets of a million images and more, by what their settings name: fewer epochs of them are enough.
+LARGER_THAN_COCO = re.compile('objects365|open_?images', re.IGNORECASE)
 # Schedulers that can raise a rate.
 RISING = ('LinearLR', 'ConstantLR', 'OneCycleLR', 'QuadraticWarmupLR')
 # Detectors that MMDetection trains at other rates: lowest and highest SGD rate per image of its configs, by
@@ -138,9 +141,11 @@ def no_decay(case: Case) -> Optional[Finding]:
 
 
 def few_epochs(case: Case) -> Optional[Finding]:
-    """Fewer epochs than the 1x schedule."""
+    """Fewer epochs than the 1x schedule, of images that are not many times those of COCO."""
     epochs = (case.cfg.get('train_cfg') or {}).get('max_epochs')
     dataset = (case.cfg.get('train_dataloader') or {}).get('dataset') or {}
+    if LARGER_THAN_COCO.search(str(dataset)):
+        return None
     while epochs and dataset:
         epochs *= dataset.get('times', 1) if type_name(dataset) == 'RepeatDataset' else 1
         dataset = dataset.get('dataset') or {}
