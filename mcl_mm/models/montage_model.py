@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mcl_mm.registry import MODELS
 
+from .channel_means import input_channels
 from .early_backward import backpropagate
 from .montage import Montage
 from .routing import check_joint, embed, level_groups
@@ -41,7 +42,7 @@ class MontageModel(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
 
     Raises:
-        ValueError: The parts differ in their levels, or the backbone has other stages.
+        ValueError: The parts differ in their levels or channels, or the backbone has other stages.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class MontageModel(BaseSelfSupervisor):
         )
         self.joint = check_joint(joint, routed)
         self.early_backward = early_backward
+        self._check_channels()
         self._check_levels()
         if channels_last:  # convolutions follow the format of their weights
             self.to(memory_format=torch.channels_last)
@@ -108,6 +110,14 @@ class MontageModel(BaseSelfSupervisor):
             tuple[Tensor]: P2 to P5, ``(N, C, H / 4, W / 4)`` to ``(N, C, H / 32, W / 32)``.
         """
         return self.neck.fpn(self.backbone(inputs))
+
+    def _check_channels(self) -> None:
+        wanted, means = input_channels(self.backbone), getattr(self.data_preprocessor, 'mean', None)
+        if means is not None and len(means) not in (1, wanted):
+            raise ValueError(
+                f'data_preprocessor has means of {len(means)} channels and the backbone takes {wanted}: set '
+                f'model.backbone.in_channels={len(means)}, or channels=N at the top of the config'
+            )
 
     def _check_levels(self) -> None:
         montage = self.data_preprocessor.montage
@@ -160,7 +170,7 @@ def feature_maps(backbone: nn.Module, side: int) -> list[Tensor]:
     try:
         with torch.no_grad():
             backbone.eval()  # MMDetection's backbones do not return themselves from it
-            maps = backbone(torch.zeros(1, 3, side, side))
+            maps = backbone(torch.zeros(1, input_channels(backbone), side, side))
     except Exception as error:  # foreign code
         raise ValueError(f'{type(backbone).__name__} does not run: {error}') from error
     finally:
