@@ -252,7 +252,8 @@ def measure_channels(
     samples = list(samples)
     values = np.concatenate([sample.astype(np.float64) for sample in samples])
     if value_range is None and any(sample.dtype != np.uint8 for sample in samples):
-        ends = np.percentile(values, PERCENTILES, axis=0).T.tolist()
+        ends = np.percentile(values, PERCENTILES, axis=0).T
+        ends = [[float(f'{end:.9g}') for end in pair] for pair in ends]
         value_range = tuple((low, high if high > low else low + 1) for low, high in ends)
     scaled = values if value_range is None else scale(values, value_range).astype(np.float64)
     flat = [n for n, size in enumerate(np.ptp(values, axis=0), 1) if size == 0]

@@ -187,7 +187,7 @@ def survey_channels(
     text, samples = '', [x.values for x in looks]
     if value_range is None and any(x.deep for x in looks):
         more = [look(paths[place], channels) for place in spread(len(paths), MEASURED)]
-        samples += [x.values for x in more if x.reason is None]
+        samples = [x.values for x in more if x.reason is None] or samples
         value_range = measure_channels(samples).value_range
         text = (
             f'values of {len(samples)} images, from {PERCENTILES[0]} to {PERCENTILES[1]} percent of each '

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from torch import nn
 
-from mcl_mm.config import type_name
+from mcl_mm.config import find_parts, type_name
 from mcl_mm.models.modules import is_batch_norm
 from mcl_mm.models.montage_model import NoPyramidError, stage_channels
 
@@ -42,16 +42,35 @@ def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
         list[Change]: The changes.
 
     Raises:
-        NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32, or takes other than
-            colour images.
+        NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32.
         ValueError: The backbone cannot be built.
     """
     settings, backbone = probe(cfg)
     return [
+        *images_are_the_detectors(cfg, settings),
         *backbone_is_the_detectors(cfg, recipe, settings, backbone),
         *neck_is_the_detectors(cfg, recipe, backbone),
         *optimiser_suits(cfg, backbone, recipe),
     ]
+
+
+def images_are_the_detectors(cfg: Config, settings: dict) -> Iterator[Change]:
+    """The recipe reads and scales images that are no photographs as the detector does."""
+    train = cfg.get('train_dataloader')
+    readers = [p for p in find_parts(train, 'LoadAnyImage') if p.get('channels')]
+    channels = argument(settings, 'in_channels', scope_of(cfg))
+    if readers:
+        channels = readers[0].channels
+    elif channels in (None, 3):
+        return
+    yield Change('channels', channels, "the detector's images, of which nothing is made RGB.")
+    yield Change('model.data_preprocessor.bgr_to_rgb', False, 'their order is that of the files.')
+    for key in ('mean', 'std'):
+        if value := (cfg.model.get('data_preprocessor') or {}).get(key):
+            yield Change(f'model.data_preprocessor.{key}', list(value), "the detector's.")
+    if readers and readers[0].get('value_range'):
+        found = readers[0].value_range
+        yield Change('train_dataloader.dataset.value_range', found, "the detector's.")
 
 
 def backbone_is_the_detectors(
@@ -157,17 +176,10 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
         initialisation; the backbone.
 
     Raises:
-        NoPyramidError: There are no four maps of stride 4, 8, 16 and 32; or images have other channels
-            than three.
+        NoPyramidError: There are no four maps of stride 4, 8, 16 and 32.
         ValueError: It cannot be built.
     """
     scope, settings = scope_of(cfg), dict(cfg.model.backbone)
-    channels = argument(settings, 'in_channels', scope)
-    if isinstance(channels, int) and channels != 3:
-        raise NoPyramidError(
-            f'model.backbone takes images of {channels} channels (in_channels={channels}), and the '
-            'recipes pre-train on colour images, of 3'
-        )
     settings['type'] = (
         f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
     )
