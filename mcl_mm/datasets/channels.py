@@ -145,17 +145,13 @@ def import_tifffile() -> Any:
 
 
 def read_tiff(path: str) -> np.ndarray:
-    """The bands of a TIFF's first page, or its pages if each has one band; smaller copies do not count."""
-    tifffile = import_tifffile()
-    file = as_file(path)
-    with tifffile.TiffFile(file) as tiff:
-        first = tiff.pages[0]
-        samples = first.samplesperpixel
-        check_size(path, (first.imagewidth, first.imagelength))
-        if samples > 1:
-            check_amount(path, first.imagewidth * first.imagelength * samples)
-            values = first.asarray()
-            values = np.moveaxis(values, 0, -1) if first.axes[0] == 'S' else values
+    """The bands of a TIFF, or its pages if each has one band; smaller copies of them do not count."""
+    with import_tifffile().TiffFile(as_file(path)) as tiff:
+        first, series = tiff.pages[0], tiff.series[0]
+        if series.ndim > 2:
+            check_amount(path, math.prod(series.shape))
+            named = [series.axes.find(letter) for letter in 'SC' if letter in series.axes]
+            values = np.moveaxis(series.asarray(), (named or [-1])[0], -1)
         else:
             pages = [p for p in tiff.pages if not p.is_reduced and not p.is_mask]
             check_amount(path, first.imagewidth * first.imagelength * len(pages))
