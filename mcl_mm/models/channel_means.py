@@ -18,10 +18,16 @@ class ChannelMeans:
         std (Sequence[float], optional): Likewise.
         **kwargs: Of the data preprocessor.
 
+    Attributes:
+        channels (int, optional): Images must have as many. Of two means and more that is their number; who
+            knows better sets it.
+
     Raises:
         ValueError: There are other numbers of means and deviations, or channels to swap that are not
             three.
     """
+
+    channels: Optional[int] = None
 
     def __init__(
         self,
@@ -31,6 +37,7 @@ class ChannelMeans:
     ) -> None:
         if mean is None or std is None or len(mean) == len(std) in (1, 3):
             super().__init__(mean=mean, std=std, **kwargs)
+            self.channels = 3 if mean is not None and len(mean) == 3 else None
             return
         if len(mean) != len(std):
             raise ValueError(f'mean has {len(mean)} channels and std {len(std)}: give one of each')
@@ -39,6 +46,7 @@ class ChannelMeans:
                 f'{len(mean)} channels have no order RGB or BGR: set bgr_to_rgb=False in data_preprocessor'
             )
         super().__init__(mean=[0.0], std=[1.0], **kwargs)
+        self.channels = len(mean)
         self.mean = torch.tensor(mean).view(-1, 1, 1)
         self.std = torch.tensor(std).view(-1, 1, 1)
 
@@ -46,14 +54,13 @@ class ChannelMeans:
         """As that of the data preprocessor.
 
         Raises:
-            ValueError: Images have other channels than there are means.
+            ValueError: Images have other channels.
         """
-        means = len(self.mean) if self._enable_normalize else 1
-        for image in data['inputs'] if means > 1 else ():
-            if image.shape[-3] != means:
+        for image in data['inputs'] if self.channels else ():
+            if image.shape[-3] != self.channels:
                 raise ValueError(
-                    f'images of {image.shape[-3]} channels, and {means} means in data_preprocessor: set '
-                    f'channels={means} of the data set, or in LoadAnyImage'
+                    f'images of {image.shape[-3]} channels, and the model takes {self.channels}: set '
+                    f'channels={self.channels} of the data set, or in LoadAnyImage'
                 )
         return super().forward(data, training)
 
@@ -66,6 +73,15 @@ class ChannelsDetDataPreprocessor(ChannelMeans, DetDataPreprocessor):
         mean, std (Sequence[float]): Of each channel, as pre-training had them.
         **kwargs: Of ``mmdet.DetDataPreprocessor``.
     """
+
+    def __init__(
+        self,
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(mean, std, **kwargs)
+        self.channels = len(mean) if mean is not None else None
 
 
 def input_channels(network: nn.Module) -> int:

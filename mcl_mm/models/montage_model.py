@@ -118,6 +118,7 @@ class MontageModel(BaseSelfSupervisor):
                 f'data_preprocessor has means of {len(means)} channels and the backbone takes {wanted}: set '
                 f'model.backbone.in_channels={len(means)}, or channels=N at the top of the config'
             )
+        self.data_preprocessor.channels = wanted
 
     def _check_levels(self) -> None:
         montage = self.data_preprocessor.montage

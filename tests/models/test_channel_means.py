@@ -43,6 +43,8 @@ def test_rgb_and_one_mean_are_as_they_were_to_the_bit(settings):
     ours = MontageDataPreprocessor(**settings)(dict(inputs=images, data_samples=None))
     theirs = SelfSupDataPreprocessor(**settings)(dict(inputs=images, data_samples=None))
     assert torch.equal(ours['inputs'], theirs['inputs'])
+    if len(settings.get('mean', RGB)) == 1:
+        return
     ours = ChannelsDetDataPreprocessor(**settings)(dict(inputs=list(images)))
     theirs = DetDataPreprocessor(**settings)(dict(inputs=list(images)))
     assert torch.equal(ours['inputs'], theirs['inputs'])
@@ -57,9 +59,21 @@ def test_images_of_other_channels_are_refused(kind, channels):
     if kind is MontageDataPreprocessor:
         data['inputs'] = images
     with pytest.raises(
-        ValueError, match=f'images of {channels} channels, and 5 means .* channels=5'
+        ValueError, match=f'images of {channels} channels, and the model takes 5: set channels=5'
     ):
         kind(mean=MEAN, std=STD)(data)
+
+
+def test_one_mean_is_of_one_channel_where_the_model_takes_one(tiny_config):
+    with pytest.raises(ValueError, match='images of 3 channels, and the model takes 1'):
+        ChannelsDetDataPreprocessor(mean=[9.0], std=[1.0])(dict(inputs=[torch.rand(3, 32, 32)]))
+    config = dict(tiny_config, backbone=dict(tiny_config['backbone'], in_channels=1))
+    config['data_preprocessor'] = dict(
+        tiny_config['data_preprocessor'], mean=[9.0], std=[1.0], bgr_to_rgb=False
+    )
+    model = MODELS.build(config)
+    with pytest.raises(ValueError, match='images of 3 channels, and the model takes 1'):
+        model.data_preprocessor(dict(inputs=torch.rand(2, 3, 32, 32), data_samples=None))
 
 
 def test_means_and_deviations_of_other_numbers_and_a_swap_are_refused():
