@@ -139,7 +139,7 @@ def import_tifffile() -> Any:
         import tifffile
     except ImportError:
         raise ValueError(
-            "TIFF files with channels=N need tifffile: pip install 'tifffile' 'imagecodecs'"
+            'TIFF files with channels=N need tifffile: pip install tifffile imagecodecs'
         ) from None
     return tifffile
 
