@@ -17,7 +17,6 @@ from .storage import as_file, read_bytes
 
 NUMPY = b'\x93NUMPY'
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # also of files above 4 GB
-ARRAY_EXTENSION = '.npy'
 # Transforms that take three channels to be blue, green and red, or bytes of a photograph.
 FOR_RGB = (
     *('ColorJitter', 'RandomGrayscale', 'Solarize', 'GaussianBlur', 'MultiView'),

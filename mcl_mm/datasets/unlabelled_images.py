@@ -11,11 +11,11 @@ from mmpretrain.datasets import CustomDataset
 
 from mcl_mm.registry import DATASETS
 
-from .channels import ARRAY_EXTENSION, check_channels, check_views
+from .channels import check_channels, check_views
 from .decoding import BadImageError, shown
 from .depth import RANGE_FILE, read_value_range
 from .lists import join, read_list, without_label
-from .scan import EXTENSIONS, describe_passed_over, find_files
+from .scan import ARRAYS, EXTENSIONS, describe_passed_over, find_files
 from .settings import check_folder, check_number, check_path, check_strings, check_table
 from .storage import advise, find_store, find_table
 from .survey import survey
@@ -88,7 +88,7 @@ class UnlabelledImages(CustomDataset):
         check_channels(channels)
         check_views(kwargs.get('pipeline'), channels)
         if channels is not None and extensions is EXTENSIONS:
-            extensions = (*EXTENSIONS, ARRAY_EXTENSION)
+            extensions = (*EXTENSIONS, ARRAYS)
         data_root = os.path.expanduser(data_root)
         check_folder(data_root)
         if ann_file and folders:

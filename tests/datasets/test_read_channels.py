@@ -14,6 +14,7 @@ from mcl_mm.datasets.depth import (
     read_value_range,
     write_value_range,
 )
+from mcl_mm.datasets.scan import describe_passed_over
 
 REAL = ['uint8', 'uint16', 'int16', 'uint32', 'int32', 'float32', 'float64']
 BANDS = dict(photometric='minisblack', metadata=None)
@@ -306,6 +307,8 @@ def test_without_the_setting_arrays_are_no_images_and_bands_become_rgb(folders):
     images = UnlabelledImages(str(folders), pipeline=[], lazy_init=True)
     assert [info['img_path'][-5:] for info in images.find_images()] == ['0.tif']
     assert images.passed_over['.npy'] == 3
+    said = describe_passed_over(images.passed_over)
+    assert said == '3 .npy. .npy are read where channels=N says how many channels they have'
 
 
 def test_a_file_with_other_channels_gives_way_to_another(folders):
