@@ -41,7 +41,7 @@ def follow_channels(cfg: Config) -> None:
     if type_name(model) not in ('MCL', 'SupervisedMCL'):
         raise ValueError(
             f'channels={channels} is a setting of pre-training with MCL, and this is a config of '
-            f'{type_name(model) or "nothing"}: mcl-mm adapt prepares detectors'
+            f'{type_name(model) or "nothing"}: a detector gets its channels from `mcl-mm adapt`'
         )
     for loader in LOADERS:
         for images in find_parts(cfg.get(loader), *SETS):

@@ -54,7 +54,8 @@ def spoil(path, value):
         (spoil('model.data_preprocessor.std', [5.0, 6.0, 7.0, 9.0]), 'model.data_preprocessor'),
         (spoil('train_dataloader.dataset.pipeline.0.value_range', [[0, 1]] * 4), 'train_dataloader'),
         (spoil('test_dataloader.dataset.pipeline.0.channels', 3), 'test_dataloader.dataset.pipeline.0'),
-        (spoil('val_dataloader.dataset.pipeline.0', dict(_delete_=True, type='LoadImageFromFile', backend_args=None)),
+        (spoil('val_dataloader.dataset.pipeline.0',
+               dict(_delete_=True, type='LoadImageFromFile', backend_args=None)),
          'val_dataloader.dataset.pipeline.0'),
     ],
 )  # fmt: skip
@@ -77,12 +78,31 @@ def test_a_detector_of_rgb_gets_everything(export):
     assert (cured.traps, cured.errors) == ([], [])
 
 
-def test_colours_of_rgb_are_named(export):
+def test_colours_of_rgb_are_left_out_and_the_rest_stays(export):
     cfg = four(tiny_detector(FASTER_RCNN))
+    before = copy.deepcopy(cfg.train_dataloader.dataset.pipeline)
     cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='PhotoMetricDistortion'))
+    cfg.train_dataloader.dataset.pipeline[0] = dict(type='LoadImageFromFile', backend_args=None)
     diagnosis = examine(cfg, export)
-    assert ids(diagnosis.traps) == ['rgb-transforms']
-    assert diagnosis.traps[0].fix == 'leave PhotoMetricDistortion out of the pipelines'
+    assert ids(diagnosis.traps) == ['other-channels']
+    cured = follow(cfg, diagnosis.traps[0].fix)
+    assert examine(cured, export).traps == []
+    assert cured.train_dataloader.dataset.pipeline == before
+
+
+def test_the_pipelines_inside_of_wrapped_sets_are_cured_too(export):
+    cfg = four(tiny_detector(FASTER_RCNN))
+    images = cfg.train_dataloader.dataset
+    other = copy.deepcopy(images)
+    other.pipeline[0] = dict(type='LoadImageFromFile')
+    other.pipeline.insert(2, dict(type='PhotoMetricDistortion'))
+    concat = dict(type='ConcatDataset', datasets=[images, other])
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=concat)
+    diagnosis = examine(cfg, export)
+    assert ids(diagnosis.traps) == ['other-channels']
+    cured = follow(cfg, diagnosis.traps[0].fix)
+    one, two = cured.train_dataloader.dataset.dataset.datasets
+    assert one.pipeline == two.pipeline == images.pipeline
 
 
 def test_other_channels_of_one_file_are_an_error_with_the_line_that_helps(export):

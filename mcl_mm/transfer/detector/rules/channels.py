@@ -1,5 +1,6 @@
 """Rules about weights of images with N channels: the detector reads, scales and takes the same."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -7,7 +8,7 @@ from mcl_mm.config import find_parts, type_name
 from mcl_mm.datasets.channels import FOR_RGB
 from mcl_mm.datasets.depth import describe_range, read_value_range
 
-from ..child_config import Change
+from ..child_config import Change, Code, as_code
 from ..finding import line_of
 from ..settings import argument, dicts_in, scope_of
 from .case import Case, Finding
@@ -29,7 +30,7 @@ def other_channels(case: Case) -> Optional[Finding]:
     channels = trained_channels(case)
     if not channels or not case.loads('backbone.'):
         return None
-    changes = [*network_changes(case, channels), *reader_changes(case, channels)]
+    changes = [*network_changes(case, channels), *pipeline_changes(case, channels)]
     if not changes:
         return None
     trained = case.meta['input']
@@ -39,7 +40,7 @@ def other_channels(case: Case) -> Optional[Finding]:
     text = (
         f'the weights were trained on {channels} channels in the order of the files{ranges}, mean '
         f'{trained.get("mean")}, std {trained.get("std")}, and the detector does not read and scale its '
-        f'images like that: {", ".join(change.path for change in changes)}'
+        f'images like that, or changes colours of RGB: {", ".join(change.path for change in changes)}'
     )
     reason = f'The images are those of pre-training: {channels} channels, as they are in the files.'
     changes = tuple(change._replace(reason=reason) for change in changes)
@@ -69,32 +70,31 @@ def agree(trained: list[float], given: Any) -> bool:
     )
 
 
-def reader_changes(case: Case, channels: int) -> Iterator[Change]:
-    """All pipelines read the channels, with the value range of the weights."""
+def pipeline_changes(case: Case, channels: int) -> Iterator[Change]:
+    """All pipelines read the channels with the value range of the weights, and leave colours of RGB alone."""
     trained = [read_value_range(r, channels) for r in case.meta['input'].get('value_ranges') or ()]
     reader = dict(type='mcl_mm.LoadAnyImage', channels=channels)
     if trained:
         reader['value_range'] = [list(pair) for pair in trained[0]]
+
+    def other(step: dict) -> bool:
+        if type_name(step) not in READERS:
+            return False
+        same = type_name(step) == 'LoadAnyImage' and step.get('channels') == channels
+        own = read_value_range(step.get('value_range'), channels) if same else None
+        return not same or bool(trained and own not in trained)
+
     for loader in LOADERS:
         for path, part in dicts_in(case.cfg.get(loader) or {}, loader):
-            if type_name(part) not in READERS:
+            steps = dict(enumerate(part.get('pipeline') or ()))
+            kept = {n: step for n, step in steps.items() if not any(find_parts(step, *FOR_RGB))}
+            replaced = {n: dict(reader) for n, step in kept.items() if other(step)}
+            if len(kept) == len(steps):
+                yield from (Change(f'{path}.pipeline.{n}', new, '') for n, new in replaced.items())
                 continue
-            same = type_name(part) == 'LoadAnyImage' and part.get('channels') == channels
-            own = read_value_range(part.get('value_range'), channels) if same else None
-            if not same or (trained and own not in trained):
-                yield Change(path, dict(reader), '')
+            base = re.sub(r'\.(\d+)(?=\.)', r'[\1]', f'_base_.{path}.pipeline')
+            items = [replaced.get(n, Code(f'{base}[{n}]')) for n in kept]
+            yield Change(f'{path}.pipeline', Code(as_code(items)), '')
 
 
-def colours_of_rgb(case: Case) -> Optional[Finding]:
-    """Transforms that take the first three channels to be blue, green and red."""
-    if not trained_channels(case) or not case.loads('backbone.'):
-        return None
-    found = {type_name(p) for loader in LOADERS for p in find_parts(case.cfg.get(loader), *FOR_RGB)}
-    if not found:
-        return None
-    names = ', '.join(sorted(found))
-    text = f'{names} of the pipelines change colours of RGB images, and these have other channels'
-    return Finding('rgb-transforms', text, f'leave {names} out of the pipelines')
-
-
-RULES = (other_channels, colours_of_rgb)
+RULES = (other_channels,)
