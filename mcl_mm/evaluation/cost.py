@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mcl_mm.config import type_name
 from mcl_mm.models import MCL, MontageModel
-from mcl_mm.models.channel_means import input_channels
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer.detector.settings import build
@@ -66,7 +65,7 @@ def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float
         return functional_call(model.get_submodule(part.rstrip('.')), own, inputs, settings)
 
     with without_values:
-        images = torch.empty(batch_size, input_channels(model.backbone), side, side)
+        images = torch.empty(batch_size, model.data_preprocessor.channels or 3, side, side)
         levels = len(model.head.loss_weights)
         sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
         labels = [DataSample().set_gt_label(0)] * batch_size

@@ -5,7 +5,6 @@ from typing import Optional
 
 import torch
 from mmdet.models import DetDataPreprocessor
-from torch import nn
 
 from mcl_mm.registry import MODELS
 
@@ -82,10 +81,3 @@ class ChannelsDetDataPreprocessor(ChannelMeans, DetDataPreprocessor):
     ) -> None:
         super().__init__(mean, std, **kwargs)
         self.channels = len(mean) if mean is not None else None
-
-
-def input_channels(network: nn.Module) -> int:
-    """Channels of the images that a network takes: those of its first convolution, else 3."""
-    convs = (m for m in network.modules() if isinstance(m, nn.Conv2d))
-    first = next(convs, None)
-    return 3 if first is None else first.in_channels

@@ -4,10 +4,8 @@ import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor
-from torch import nn
 
 from mcl_mm.models import ChannelsDetDataPreprocessor, MontageDataPreprocessor
-from mcl_mm.models.channel_means import input_channels
 from mcl_mm.models.montage_model import stage_channels
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer.detector.settings import build
@@ -110,12 +108,9 @@ def test_backbones_of_any_channels_have_their_stages_found(backbone, channels):
     else:
         settings['out_indices'] = (1, 2, 3, 4)
     network = build(settings, 'mcl_mm')
-    assert input_channels(network) == channels
-    assert len(stage_channels(network)) == 4
-
-
-def test_a_network_without_convolutions_takes_three():
-    assert input_channels(nn.Linear(4, 4)) == 3
+    assert len(stage_channels(network, channels=channels)) == 4
+    with pytest.raises(ValueError, match='does not run'):
+        stage_channels(network, channels=channels + 1)
 
 
 def test_a_model_whose_means_and_backbone_differ_is_refused(tiny_config):

@@ -21,10 +21,10 @@ from .pretrain import pretrain_changes
 from .rules import Case, find
 from .settings import (
     LATERALS,
-    argument,
     box_heads_of,
     build,
     has_region_stage,
+    image_channels,
     imports_of,
     load_detector,
     parts_of,
@@ -84,8 +84,8 @@ def images_of(cfg: Config) -> dict:
     Those of a backbone that takes other channels than three are no photographs: mean and deviation are the
     detector's own, or neutral ones.
     """
-    channels = argument(cfg.model.backbone, 'in_channels', scope_of(cfg))
-    if not isinstance(channels, int) or channels == 3:
+    channels = image_channels(cfg.model.backbone, scope_of(cfg))
+    if channels == 3:
         return RECIPES['input']
     own = cfg.model.get('data_preprocessor') or {}
     pixels = {

@@ -16,6 +16,7 @@ from .settings import (
     build,
     default_of,
     has_region_stage,
+    image_channels,
     imports_of,
     names_batch_norm,
     pyramid_of,
@@ -58,10 +59,8 @@ def images_are_the_detectors(cfg: Config, settings: dict) -> Iterator[Change]:
     """The recipe reads and scales images that are no photographs as the detector does."""
     train = cfg.get('train_dataloader')
     readers = [p for p in find_parts(train, 'LoadAnyImage') if p.get('channels')]
-    channels = argument(settings, 'in_channels', scope_of(cfg))
-    if readers:
-        channels = readers[0].channels
-    elif channels in (None, 3):
+    channels = readers[0].channels if readers else image_channels(settings, scope_of(cfg))
+    if not readers and channels == 3:
         return
     yield Change('channels', channels, "the detector's images, of which nothing is made RGB.")
     yield Change('model.data_preprocessor.bgr_to_rgb', False, 'their order is that of the files.')
@@ -94,8 +93,11 @@ def backbone_is_the_detectors(
 
 def neck_is_the_detectors(cfg: Config, recipe: Config, backbone: nn.Module) -> Iterator[Change]:
     """The recipe's pyramid fits the backbone, and has the width and the norm of the detector's."""
-    given = recipe.model.neck.get('in_channels')
-    if given is not None and list(given) != (widths := stage_channels(backbone)):
+    given, channels = (
+        recipe.model.neck.get('in_channels'),
+        image_channels(cfg.model.backbone, scope_of(cfg)),
+    )
+    if given is not None and list(given) != (widths := stage_channels(backbone, channels=channels)):
         yield Change('model.neck.in_channels', widths, "the widths of the backbone's stages.")
     _, pyramid = pyramid_of(cfg)
     if pyramid is None:
@@ -180,6 +182,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
         ValueError: It cannot be built.
     """
     scope, settings = scope_of(cfg), dict(cfg.model.backbone)
+    channels = image_channels(settings, scope)
     settings['type'] = (
         f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
     )
@@ -197,7 +200,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
             f'{type_name(settings)} has no fourth stage, and MCL pre-trains backbones with four'
         ) from error
     try:
-        stage_channels(backbone)
+        stage_channels(backbone, channels=channels)
         return settings, backbone
     except NoPyramidError as error:
         failure = error
@@ -206,7 +209,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
         candidate = dict(settings, out_indices=(first, first + 1, first + 2, first + 3))
         try:
             backbone = build(candidate, scope)
-            stage_channels(backbone)
+            stage_channels(backbone, channels=channels)
         except ValueError:  # it has no such stages
             continue
         return candidate, backbone
