@@ -74,7 +74,8 @@ def follow_pixels(preprocessor: dict, channels: int, measured: Optional[dict]) -
 def measured_beside(cfg: Config, channels: int) -> Optional[dict[str, Any]]:
     """What ``check-images --channels`` has written beside the list of a run's training images."""
     for images in find_parts(cfg.get('train_dataloader'), *SETS):
-        path = f'{images.get("ann_file") or ""}{RANGE_FILE}'
+        listed = os.path.join(images.get('data_root') or '', images.get('ann_file') or '')
+        path = os.path.expanduser(listed) + RANGE_FILE
         if images.get('ann_file') and os.path.isfile(path):
             with open(path, encoding='utf-8') as file:
                 found = json.load(file)

@@ -234,6 +234,19 @@ log_level = 'WARNING'
     check_same_run(work / 'cut', work / 'whole')
 
 
+def test_the_summary_says_what_was_measured(work, tmp_path):
+    for name, options in (
+        ('measured', [f'train_dataloader.dataset.ann_file={work}/good.txt']),
+        ('not', []),
+    ):
+        run(PRETRAIN, tmp_path / name, *SMALL[:-1], 'channels=4', *options,
+            f'train_dataloader.dataset.data_root={work / "images"}')  # fmt: skip
+        said = (tmp_path / f'{name}.log').read_text()
+        (line,) = [line for line in said.splitlines() if line.startswith('  channels ')]
+        assert '4, in the order of the files; values from ' in line
+        assert ('mean and deviation not measured' in line) == (name == 'not')
+
+
 def test_adapt_gives_the_detector_the_same_input_and_the_doctor_agrees(work, adapted):
     cfg, found = Config.fromfile(adapted), measured(work)
     assert cfg.model.backbone.in_channels == 4

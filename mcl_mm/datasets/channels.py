@@ -40,7 +40,8 @@ def check_views(pipeline: Any, channels: Optional[int]) -> None:
     Raises:
         ValueError: Names the transform, and what to take.
     """
-    for part in find_parts(pipeline, *FOR_RGB) if channels else ():
+    part = next(find_parts(pipeline, *FOR_RGB), None)
+    if channels and part is not None:
         raise ValueError(
             f'channels={channels}: {part["type"]} is for RGB images. Cut views with NativeViews, and change '
             'their values with ChannelAugmentation in model.data_preprocessor.photometric, as '

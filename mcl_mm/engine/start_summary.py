@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mcl_mm.channels import MEAN
 from mcl_mm.config import find_parts, type_name
 from mcl_mm.datasets.depth import describe_range
 from mcl_mm.models.modules import unwrap
@@ -198,6 +199,9 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     channels, ranges = channels_of(loader.dataset), ranges_of(loader.dataset)
     if channels is not None:
         found = ''.join(f'; values from {describe_range(r)}' for r in ranges)
+        preprocessor = runner.cfg.model.get('data_preprocessor') or {}
+        if list(preprocessor.get('mean') or ()) == [MEAN] * channels:
+            found += '; mean and deviation not measured (check-images --channels)'
         yield 'channels', f'{channels}, in the order of the files{found}'
     for low, high in ranges if channels is None else ():
         yield 'values', f'{low:g} becomes black, {high:g} becomes white'
