@@ -22,7 +22,8 @@ RECIPES = list(recipes())
 PRETRAINING = [
     name
     for name in RECIPES
-    if name.split('/')[0] in ('ablations', 'backbones', 'peers', 'quickstart') or '/' not in name
+    if name.split('/')[0] in ('ablations', 'backbones', 'channels', 'peers', 'quickstart')
+    or '/' not in name
     if not re.search('mask-rcnn|retinanet|finetune', name)
 ]
 COMMANDS = re.compile(

@@ -30,7 +30,7 @@ COMMANDS = {
     'compare-pretrain': 'pre-train by several methods and compare what a detector makes of each',
     'results': 'draw tables and plots of a ledger of finished runs',
     'subsets': 'draw small subsets of labels from annotations in COCO format',
-    'convert': "turn the authors' checkpoints into files for this package",
+    'convert': "turn the authors' checkpoints, or RGB weights for N channels, into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
 }
 

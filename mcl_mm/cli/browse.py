@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     import cv2
     from mmengine.config import Config
 
+    from mcl_mm.channels import follow_channels
     from mcl_mm.config import find_config
     from mcl_mm.evaluation.montage_picture import draw_montages
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     for path in map(find_config, args.config):
         cfg = Config.fromfile(path)
         cfg.merge_from_dict(args.cfg_options or {})
+        follow_channels(cfg)
         configs[Path(path).stem if Path(path).stem not in configs else path] = cfg
     picture, count = draw_montages(configs, args.batch_size, args.seed)
     if not cv2.imwrite(args.out, picture, [cv2.IMWRITE_JPEG_QUALITY, 85]):

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from mmengine.config import Config
 
+    from mcl_mm.channels import follow_channels
     from mcl_mm.config import find_config
     from mcl_mm.datasets.lists import write_list
     from mcl_mm.evaluation import embeddings as e
@@ -61,10 +62,12 @@ def run(args: argparse.Namespace) -> None:
     e.check_file(args.out)
     cfg = Config.fromfile(find_config(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
+    follow_channels(cfg)
     embedder, ranges = e.load_embedder(cfg, args.checkpoint)
     embedder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     ann_file = args.ann_file and os.path.abspath(args.ann_file)
-    images = UnlabelledImages(args.dir, ann_file=ann_file, pipeline=[])
+    settings = dict(ann_file=ann_file, pipeline=[], channels=embedder.channels)
+    images = UnlabelledImages(args.dir, **settings)
     if args.choose and args.choose > len(images):
         raise ValueError(f'--choose {args.choose} of {len(images)} images')
     side = args.side or e.side_of(cfg)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from rich.console import Console
 from rich.progress import track
 
-from .depth import RANGE_FILE, ValueRange, measure, write_value_range
+from .channels import measure_channels
+from .depth import RANGE_FILE, ChannelRanges, ValueRange, measure, write_value_range
 from .lists import read_list, write_list
 from .scan import spread
 from .survey import Look, look, tone, tones
@@ -52,7 +53,9 @@ class Report:
         left_out (Counter[str]): What of images is not used, and of how many.
         tones (Counter[str]): Images that are nearly black, nearly flat or clipped.
         measured (int): Images with more than 8 bits whose values were measured.
-        value_range (tuple[float, float], optional): Of these.
+        value_range (tuple, optional): Of these; of a set with channels, a pair for each.
+        mean, std (list[float]): Of each channel of such a set, in [0, 255]; else empty.
+        flat (list[int]): Its channels, from 1, that have one value.
     """
 
     bad: dict[str, str] = field(default_factory=dict)
@@ -62,21 +65,29 @@ class Report:
     left_out: 'Counter[str]' = field(default_factory=Counter)
     tones: 'Counter[str]' = field(default_factory=Counter)
     measured: int = 0
-    value_range: Optional[ValueRange] = None
+    value_range: Union[ValueRange, ChannelRanges, None] = None
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    flat: list[int] = field(default_factory=list)
 
 
-def find(folder: str, ann_file: str = '') -> Images:
+def find(
+    folder: str, ann_file: str = '', channels: Optional[int] = None, folders: Sequence[str] = ()
+) -> Images:
     """List the images of a folder, or those that a list names.
 
     Args:
         folder (str): The ``data_root`` of a training run.
         ann_file (str): The list. Labels in it are kept. Defaults to '', all images of the folder.
+        channels (int, optional): See :class:`UnlabelledImages`. Defaults to None.
+        folders (Sequence[str]): Likewise. Defaults to none.
 
     Raises:
         OSError, ValueError: See :class:`UnlabelledImages`.
     """
     ann_file = ann_file and os.path.abspath(ann_file)
-    dataset = UnlabelledImages(folder, ann_file=ann_file, pipeline=[], lazy_init=True)
+    settings = dict(ann_file=ann_file, channels=channels, folders=folders)
+    dataset = UnlabelledImages(folder, pipeline=[], lazy_init=True, **settings)
     paths = [info['img_path'] for info in dataset.find_images()]
     if not ann_file:
         lines = [os.path.relpath(path, folder) for path in paths]
@@ -85,8 +96,13 @@ def find(folder: str, ann_file: str = '') -> Images:
     return Images(folder, lines, paths, dataset.passed_over)
 
 
-def check(paths: Sequence[str], workers: int) -> Report:
+def check(paths: Sequence[str], workers: int, channels: Optional[int] = None) -> Report:
     """Decode files in parallel, with a progress bar.
+
+    Args:
+        paths (Sequence[str]): The files.
+        workers (int): Processes.
+        channels (int, optional): See :class:`UnlabelledImages`. Defaults to None.
 
     Raises:
         OSError: A worker was killed.
@@ -105,11 +121,11 @@ def check(paths: Sequence[str], workers: int) -> Report:
     try:
         # After an interrupt, chunks that a worker has or is about to get are still waited for.
         chunk = max(1, min(64, len(paths) // (32 * workers)))
-        jobs = [(path, number in measured) for number, path in enumerate(paths)]
+        jobs = [(path, number in measured, channels) for number, path in enumerate(paths)]
         found = pool.map(check_image, jobs, chunksize=chunk)
         for image in track(found, 'decoding', total=len(paths), console=Console(file=sys.stderr)):
             count(report, paths[report.checked], *image)
-            kept += [image[0]] if image[0].deep and image[0].values is not None else []
+            kept += [image[0]] if image[0].values is not None else []
             if interrupted.is_set():
                 print('interrupted', file=sys.stderr)
                 break
@@ -120,19 +136,25 @@ def check(paths: Sequence[str], workers: int) -> Report:
     finally:
         pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGINT, before)
-    if kept:
+    if kept and channels is not None:
+        found = measure_channels(image.values for image in kept)
+        report.value_range, report.measured = found.value_range, len(kept)
+        report.mean, report.std, report.flat = found.mean, found.std, found.flat
+    elif kept:
         report.value_range, report.measured = measure(image.values for image in kept), len(kept)
         report.tones += tones(kept, report.value_range)
     report.seconds = time.time() - start
     return report
 
 
-def check_image(job: tuple[str, bool]) -> tuple[Look, Optional[str]]:
+def check_image(job: tuple[str, bool, Optional[int]]) -> tuple[Look, Optional[str]]:
     """Look at one file, in a worker; values are sent back only if they are to be measured."""
-    path, measured = job
-    found = look(path)
-    seen = tone(found.values) if found.reason is None and not found.deep else None
-    return found if found.deep and measured else found._replace(values=None), seen
+    path, measured, channels = job
+    found = look(path, channels)
+    shown = found.reason is None and not found.deep and channels is None
+    seen = tone(found.values) if shown else None
+    needed = measured and (found.deep or channels is not None)
+    return found if needed else found._replace(values=None), seen
 
 
 def count(report: Report, path: str, found: Look, seen: Optional[str]) -> None:
@@ -160,9 +182,10 @@ def write_good(path: str, images: Images, report: Report) -> list[str]:
     """
     good = (line for line, file in zip(images.lines, images.paths) if file not in report.bad)
     write_list(path, good)
-    if report.value_range is None:
+    if report.value_range is None and not report.mean:
         return [path]
-    write_value_range(path + RANGE_FILE, report.value_range, report.measured)
+    more = dict(mean=report.mean, std=report.std) if report.mean else {}
+    write_value_range(path + RANGE_FILE, report.value_range, report.measured, **more)
     return [path, path + RANGE_FILE]
 
 

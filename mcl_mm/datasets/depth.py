@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from .side_information import pixels_only, read_directory
 
 ValueRange = tuple[float, float]
+ChannelRanges = tuple[ValueRange, ...]  # of a set with channels=N: one each
 # What becomes black and white, percent of all values: hot pixels and dead ones decide nothing.
 PERCENTILES = (0.1, 99.9)
 RANGE_FILE = '.value_range.json'  # what a list's name is followed by
@@ -148,21 +149,28 @@ def measure(samples: Iterable[np.ndarray]) -> ValueRange:
     return low, (high if high > low else low + 1)
 
 
-def write_value_range(path: str, value_range: ValueRange, images: int) -> None:
-    """Write a range for :func:`read_value_range`, and how it was measured."""
-    record = dict(value_range=list(value_range), percentiles=list(PERCENTILES), images=images)
+def write_value_range(
+    path: str, value_range: Union[ValueRange, ChannelRanges, None], images: int, **more: Any
+) -> None:
+    """Write a range for :func:`read_value_range`, how it was measured, and what ``more`` is known."""
+    found = None if value_range is None else list(value_range)
+    record = dict(value_range=found, percentiles=list(PERCENTILES), images=images, **more)
     with open(path, 'w', encoding='utf-8') as file:
         json.dump(record, file, indent=1)
 
 
-def read_value_range(value: Union[Sequence[float], str, None]) -> Optional[ValueRange]:
+def read_value_range(
+    value: Union[Sequence, str, None], channels: Optional[int] = None
+) -> Union[ValueRange, ChannelRanges, None]:
     """A value range as it is set in a config.
 
     Args:
-        value (Sequence[float] | str, optional): Low and high, or a file of :func:`write_value_range`.
+        value (Sequence | str, optional): Low and high, with ``channels`` also a pair for each; or a file
+            of :func:`write_value_range`.
+        channels (int, optional): Of a set with ``channels=N``. Defaults to None, a set of pictures.
 
     Returns:
-        tuple, optional: Low and high.
+        tuple, optional: Low and high; with ``channels`` such a pair for each.
 
     Raises:
         OSError, ValueError: There is no such file, or it holds something else; no range is meant.
@@ -179,11 +187,43 @@ def read_value_range(value: Union[Sequence[float], str, None]) -> Optional[Value
                 f'{given} is not a value range that check_images has written: write '
                 'value_range=[low, high]'
             ) from error
+    if channels is not None:
+        return read_ranges(value, channels)
     numbers = list(value) if isinstance(value, (list, tuple)) else []
-    plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
-    if len(numbers) != 2 or not plain or not -math.inf < numbers[0] < numbers[1] < math.inf:
+    if not is_range(numbers):
         raise ValueError(
             'value_range must be two numbers, what becomes black and what becomes white, such as '
             f'[0, 4095], or a file that check_images has written; got {given!r}'
         )
     return float(numbers[0]), float(numbers[1])
+
+
+def is_range(pair: Any) -> bool:
+    """Whether something is a low and a high number."""
+    numbers = list(pair) if isinstance(pair, (list, tuple)) else []
+    plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+    return len(numbers) == 2 and plain and -math.inf < numbers[0] < numbers[1] < math.inf
+
+
+def read_ranges(value: Any, channels: int) -> Optional[ChannelRanges]:
+    """The second half of :func:`read_value_range` for a set with channels; bytes have no range."""
+    if value is None:
+        return None
+    pairs = [value] * channels if is_range(value) else value
+    if (
+        not isinstance(pairs, (list, tuple))
+        or len(pairs) != channels
+        or not all(map(is_range, pairs))
+    ):
+        raise ValueError(
+            f'value_range of {channels} channels must be a pair [low, high], or one for each channel such as '
+            f'{[[0, 4095]] * min(channels, 2)}, or a file that check-images --channels {channels} has '
+            f'written; got {value!r}'
+        )
+    return tuple((float(low), float(high)) for low, high in pairs)
+
+
+def describe_range(value_range: Union[ValueRange, ChannelRanges]) -> str:
+    """A range, or that of each channel, as ``0 to 4095``."""
+    pairs = [value_range] if is_range(value_range) else list(dict.fromkeys(map(tuple, value_range)))
+    return ', '.join(f'{low:g} to {high:g}' for low, high in pairs)

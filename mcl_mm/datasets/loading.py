@@ -10,6 +10,7 @@ from PIL import Image
 
 from mcl_mm.registry import TRANSFORMS
 
+from .channels import check_channels, read_channels
 from .decoding import BadImageError, Pixels, describe, load_pixels, load_pixels_alone
 from .depth import FULL_16_BITS, ValueRange, read_value_range, to_bytes
 from .settings import check_number
@@ -105,17 +106,20 @@ class LoadAnyImage(BaseTransform):
     The channels come out as BGR, in which MMCV's colour transforms weigh and turn them; the data
     preprocessor makes RGB of them.
 
-    **Required Keys:** ``img_path``; ``value_range`` (optional), the data set's, counts before the one
-    that is set here.
+    With ``channels`` nothing is converted: see :func:`~mcl_mm.datasets.channels.read_channels`.
 
-    **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, BGR), ``img_shape`` and ``ori_shape``
-    (``(H, W)``).
+    **Required Keys:** ``img_path``; ``value_range`` and ``channels`` (optional), the data set's, count
+    before those that are set here.
+
+    **Added Keys:** ``img`` (uint8, ``(H, W, 3)``, BGR; with ``channels`` ``(H, W, channels)``, uint8 or
+    float32), ``img_shape`` and ``ori_shape`` (``(H, W)``).
 
     Args:
         min_side (int, optional): See :func:`read_image`. Defaults to None, images at full size.
         value_range (Sequence[float] | str, optional): What becomes black and white of images with more
-            than 8 bits, or the file in which ``check-images`` has written it. Defaults to None; see
-            :func:`to_rgb`.
+            than 8 bits, or the file in which ``check-images`` has written it; with ``channels``, for all
+            or for each. Defaults to None; see :func:`to_rgb`.
+        channels (int, optional): How many an image has. Defaults to None: all are made RGB.
 
     Raises:
         ValueError: A setting is of a wrong kind.
@@ -124,12 +128,14 @@ class LoadAnyImage(BaseTransform):
     def __init__(
         self,
         min_side: Optional[int] = None,
-        value_range: Union[Sequence[float], str, None] = None,
+        value_range: Union[Sequence, str, None] = None,
+        channels: Optional[int] = None,
     ) -> None:
         if min_side is not None:
             check_number('min_side', min_side, low=1, whole=True)
-        self.min_side = min_side
-        self.value_range = read_value_range(value_range)
+        check_channels(channels)
+        self.min_side, self.channels = min_side, channels
+        self.value_range = read_value_range(value_range, channels)
 
     def transform(self, results: dict) -> dict:
         """Read ``results['img_path']``.
@@ -138,10 +144,18 @@ class LoadAnyImage(BaseTransform):
             BadImageError: The file cannot be used; see :func:`read_image`.
         """
         value_range = results.get('value_range') or self.value_range
-        image = read_image(results['img_path'], self.min_side, value_range)
-        results['img'] = mmcv.rgb2bgr(np.asarray(image))
+        path, channels = results['img_path'], results.get('channels') or self.channels
+        if channels is not None:
+            value_range = read_value_range(value_range, channels)
+            results['img'] = read_channels(path, channels, value_range, self.min_side)
+        else:
+            image = read_image(path, self.min_side, value_range)
+            results['img'] = mmcv.rgb2bgr(np.asarray(image))
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(min_side={self.min_side}, value_range={self.value_range})'
+        return (
+            f'{type(self).__name__}(min_side={self.min_side}, value_range={self.value_range}, '
+            f'channels={self.channels})'
+        )

@@ -16,10 +16,12 @@ EXTENSIONS = (
     *('.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
     *(['.avif'] if features.check('avif') else []),
 )
+ARRAYS = '.npy'
 # Pictures that are not read: to be converted first.
 OTHER_PICTURES = {
     *('.heic', '.heif', '.avif', '.jxl', '.gif', '.svg', '.psd', '.tga', '.exr', '.hdr'),
-    *('.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2', '.dcm', '.nii', '.npy'),
+    *('.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2', '.dcm', '.nii'),
+    ARRAYS,
 }
 
 
@@ -77,9 +79,11 @@ def describe_passed_over(passed_over: 'Counter[str]', count: int = 8) -> str:
     kinds = [f'{number} {shown(kind)}' for kind, number in passed_over.most_common(count)]
     others = sum(passed_over.values()) - sum(n for _, n in passed_over.most_common(count))
     text = ', '.join(kinds + ([f'{others} others'] if others else []))
-    pictures = sorted(OTHER_PICTURES & passed_over.keys())
+    pictures = sorted(OTHER_PICTURES & passed_over.keys() - {ARRAYS})
     if pictures:
         text += f'. Convert {", ".join(pictures)} to JPEG or PNG if they are to be used'
+    if ARRAYS in passed_over:
+        text += f'. {ARRAYS} are read where channels=N says how many channels they have'
     return text
 
 

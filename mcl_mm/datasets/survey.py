@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from PIL import Image
 
+from .channels import draw_values, load_channels, measure_channels
 from .decoding import BadImageError, load_pixels, open_image, shown
-from .depth import PERCENTILES, ValueRange, measure, to_bytes
+from .depth import PERCENTILES, ChannelRanges, ValueRange, describe_range, measure, to_bytes
 from .loading import finish
 from .scan import spread
 from .storage import as_file
@@ -27,7 +28,8 @@ class Look(NamedTuple):
         reason (str, optional): Why it cannot be used.
         deep (bool): It has more than 8 bits a sample.
         left_out (str): What of it is not used.
-        values (np.ndarray, optional): Some of its values, ``(VALUES,)``; uint8 unless ``deep``.
+        values (np.ndarray, optional): Some of its values, ``(VALUES,)``, with channels ``(VALUES, C)``;
+            uint8 unless ``deep``.
     """
 
     reason: Optional[str] = None
@@ -36,8 +38,10 @@ class Look(NamedTuple):
     values: Optional[np.ndarray] = None
 
 
-def look(path: str) -> Look:
+def look(path: str, channels: Optional[int] = None) -> Look:
     """Decode a file and say what it is like, at reduced size if it is a JPEG."""
+    if channels is not None:
+        return look_at_channels(path, channels)
     try:
         pixels = load_pixels(path, min_side=64)
         deep = isinstance(pixels, np.ndarray)
@@ -49,6 +53,17 @@ def look(path: str) -> Look:
     if deep and not np.isfinite(values).all():
         return Look('damaged: pixels that are not finite numbers')
     return Look(None, deep, left_out(path), values)
+
+
+def look_at_channels(path: str, channels: int) -> Look:
+    """See :func:`look`: for a set with channels, of which nothing is left out."""
+    try:
+        values = load_channels(path, channels, min_side=64)
+    except BadImageError as error:
+        return Look(error.reason)
+    if not np.isfinite(values).all():
+        return Look('damaged: pixels that are not finite numbers')
+    return Look(None, values.dtype != np.uint8, '', draw_values(values, VALUES))
 
 
 def left_out(path: str) -> str:
@@ -105,22 +120,27 @@ class Survey(NamedTuple):
     """What a few images say of a set.
 
     Attributes:
-        value_range (tuple[float, float], optional): Of images with more than 8 bits; None without any.
+        value_range (tuple, optional): Of images with more than 8 bits; None without any.
         remarks (list[str]): Sentences for the user, those that ask for something.
         range_text (str): How the range was found; '' if it was given, or is not needed.
     """
 
-    value_range: Optional[ValueRange]
+    value_range: Union[ValueRange, ChannelRanges, None]
     remarks: list[str]
     range_text: str
 
 
-def survey(paths: Sequence[str], value_range: Optional[ValueRange] = None) -> Survey:
+def survey(
+    paths: Sequence[str],
+    value_range: Union[ValueRange, ChannelRanges, None] = None,
+    channels: Optional[int] = None,
+) -> Survey:
     """Look at a few images, the same ones in every process and at every start.
 
     Args:
         paths (Sequence[str]): All of them.
-        value_range (tuple[float, float], optional): Known. Defaults to None, measured if it is needed.
+        value_range (tuple, optional): Known. Defaults to None, measured if it is needed.
+        channels (int, optional): Of a set with ``channels=N``. Defaults to None, pictures.
 
     Returns:
         Survey: What they say.
@@ -130,7 +150,7 @@ def survey(paths: Sequence[str], value_range: Optional[ValueRange] = None) -> Su
     """
     places, looks, bad = spread(len(paths), TRIED), [], []
     for place in places:
-        found = look(paths[place])
+        found = look(paths[place], channels)
         looks += [found] if found.reason is None else []
         bad += [(paths[place], found.reason)] if found.reason else []
         if len(looks) == LOOKED_AT:
@@ -141,6 +161,8 @@ def survey(paths: Sequence[str], value_range: Optional[ValueRange] = None) -> Su
             f'no readable image: none of {len(bad)} files tried can be used, the first being '
             f'{shown(path)} ({reason})'
         )
+    if channels is not None:
+        return survey_channels(paths, looks, value_range, channels)
     range_text = ''
     if value_range is None and any(x.deep for x in looks):
         more = [look(paths[place]) for place in spread(len(paths), MEASURED)]
@@ -153,6 +175,28 @@ def survey(paths: Sequence[str], value_range: Optional[ValueRange] = None) -> Su
             f'value_range=[{value_range[0]:g}, {value_range[1]:g}]; check_images measures all images'
         )
     return Survey(value_range, describe(looks, value_range), range_text)
+
+
+def survey_channels(
+    paths: Sequence[str],
+    looks: Sequence[Look],
+    value_range: Optional[ChannelRanges],
+    channels: int,
+) -> Survey:
+    """The second half of :func:`survey` for a set with channels."""
+    text, samples = '', [x.values for x in looks]
+    if value_range is None and any(x.deep for x in looks):
+        more = [look(paths[place], channels) for place in spread(len(paths), MEASURED)]
+        samples = [x.values for x in more if x.reason is None] or samples
+        value_range = measure_channels(samples).value_range
+        text = (
+            f'values of {len(samples)} images, from {PERCENTILES[0]} to {PERCENTILES[1]} percent of each '
+            f'channel, {describe_range(value_range)}, become 0 to 255. Keep them, for other runs and the '
+            f'detector too: check-images --channels {channels} measures all images'
+        )
+    flat = measure_channels(samples, value_range).flat
+    same = f'channels {", ".join(map(str, flat))} hold one value in all images looked at'
+    return Survey(value_range, [same] if flat else [], text)
 
 
 def describe(looks: Sequence[Look], value_range: Optional[ValueRange]) -> list[str]:

@@ -11,10 +11,11 @@ from mmpretrain.datasets import CustomDataset
 
 from mcl_mm.registry import DATASETS
 
+from .channels import check_channels, check_views
 from .decoding import BadImageError, shown
 from .depth import RANGE_FILE, read_value_range
 from .lists import join, read_list, without_label
-from .scan import EXTENSIONS, describe_passed_over, find_files
+from .scan import ARRAYS, EXTENSIONS, describe_passed_over, find_files
 from .settings import check_folder, check_number, check_path, check_strings, check_table
 from .storage import advise, find_store, find_table
 from .survey import survey
@@ -44,15 +45,18 @@ class UnlabelledImages(CustomDataset):
         extensions (Sequence[str]): What image files end in, in either case. Defaults to JPEG, PNG,
             WebP, BMP, TIFF, JPEG 2000, PPM and its like, and AVIF where Pillow reads it.
         value_range (Sequence[float] | str, optional): Low and high: what becomes black and white of
-            images with more than 8 bits; or the file in which ``check-images`` has written it. Defaults
-            to None: such a file beside ``ann_file``, else measured on 64 images.
+            images with more than 8 bits; or the file in which ``check-images`` has written it; with
+            ``channels`` also a pair for each. Defaults to None: such a file beside ``ann_file``, else
+            measured on 64 images.
+        channels (int, optional): How many an image has. They are read as they are, from NumPy's ``.npy``
+            files too, and an image with others cannot be used. Defaults to None: all are made RGB.
         table (dict[str, str], optional): Of a folder with Arrow or Parquet files: ``split``, and the names
             of the columns ``image`` and ``label``. Defaults to None, the only ones there are.
         **kwargs: ``pipeline`` and the rest of mmpretrain's ``CustomDataset``.
 
     Attributes:
-        value_range (tuple[float, float], optional): Known once the images are; None if those that were
-            looked at have 8 bits.
+        value_range (tuple, optional): Known once the images are, with ``channels`` a pair for each; None
+            if those that were looked at have 8 bits.
         range_measured (bool): It comes from the images themselves.
 
     Raises:
@@ -69,7 +73,8 @@ class UnlabelledImages(CustomDataset):
         ann_file: str = '',
         folders: Sequence[str] = (),
         extensions: Sequence[str] = EXTENSIONS,
-        value_range: Union[Sequence[float], str, None] = None,
+        value_range: Union[Sequence, str, None] = None,
+        channels: Optional[int] = None,
         table: Optional[dict[str, str]] = None,
         **kwargs,
     ) -> None:
@@ -80,12 +85,16 @@ class UnlabelledImages(CustomDataset):
         check_table(table)
         if 'max_refetch' in kwargs:
             check_number('max_refetch', kwargs['max_refetch'], low=0, whole=True)
+        check_channels(channels)
+        check_views(kwargs.get('pipeline'), channels)
+        if channels is not None and extensions is EXTENSIONS:
+            extensions = (*EXTENSIONS, ARRAYS)
         data_root = os.path.expanduser(data_root)
         check_folder(data_root)
         if ann_file and folders:
             raise ValueError('ann_file spares the search through folders: give one of them')
         self.folders, self.table = folders, table or {}
-        self.value_range = read_value_range(value_range)
+        self.channels, self.value_range = channels, read_value_range(value_range, channels)
         self.range_measured = False
         self.passed_over, self.labels_unused = Counter(), False
         super().__init__(
@@ -107,8 +116,9 @@ class UnlabelledImages(CustomDataset):
         self.tell_unused()
         range_file = self.ann_file + RANGE_FILE
         if self.value_range is None and self.ann_file and os.path.isfile(range_file):
-            self.value_range = read_value_range(range_file)
-        found = survey([info['img_path'] for info in data_list], self.value_range)
+            self.value_range = read_value_range(range_file, self.channels)
+        paths = [info['img_path'] for info in data_list]
+        found = survey(paths, self.value_range, self.channels)
         self.value_range, self.range_measured = found.value_range, bool(found.range_text)
         if found.range_text:
             print_log(f'{self.data_root}: {found.range_text}', 'current')
@@ -176,8 +186,10 @@ class UnlabelledImages(CustomDataset):
             print_log(f'files of {self.data_root} that are passed over: {text}', 'current')
 
     def get_data_info(self, idx: int) -> dict:
-        """What is known of an image, with the ``value_range`` of the set if there is one."""
+        """What is known of an image, with ``value_range`` and ``channels`` of the set if there are."""
         info = super().get_data_info(idx)
+        if self.channels is not None:
+            info['channels'] = self.channels
         if self.value_range is not None:
             info['value_range'] = self.value_range
         return info

@@ -10,6 +10,7 @@ from typing import Any, Optional
 import torch
 from mmengine.config import Config
 
+from mcl_mm.channels import follow_channels
 from mcl_mm.config import type_name
 
 from .bad_images_hook import TooManyBadImagesError
@@ -47,6 +48,7 @@ def load_config(
     check_launcher(launcher)
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(dict(options or {}))
+    follow_channels(cfg)
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)

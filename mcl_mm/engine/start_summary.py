@@ -17,14 +17,16 @@ from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mcl_mm.channels import MEAN
 from mcl_mm.config import find_parts, type_name
+from mcl_mm.datasets.depth import describe_range
 from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS
 
 from .cpu import precision
 from .runner_access import accumulated, resumes, start_file
 from .sync_bn import group_batch_norm, sharing
-from .value_range_hook import ranges_of
+from .value_range_hook import channels_of, ranges_of
 
 # Warnings of the libraries about what is as it should be.
 NOISE = (
@@ -194,7 +196,14 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     model, loader = unwrap(runner.model), runner.train_dataloader
     root = getattr(loader.dataset, 'data_root', None)
     yield 'data', f'{len(loader.dataset):,} images' + (f' in {root}' if root else '')
-    for low, high in ranges_of(loader.dataset):
+    channels, ranges = channels_of(loader.dataset), ranges_of(loader.dataset)
+    if channels is not None:
+        found = ''.join(f'; values from {describe_range(r)}' for r in ranges)
+        preprocessor = runner.cfg.model.get('data_preprocessor') or {}
+        if list(preprocessor.get('mean') or ()) == [MEAN] * channels:
+            found += '; mean and deviation not measured (check-images --channels)'
+        yield 'channels', f'{channels}, in the order of the files{found}'
+    for low, high in ranges if channels is None else ():
         yield 'values', f'{low:g} becomes black, {high:g} becomes white'
     yield 'network', describe_network(model)
     side = next(view_sides(runner.cfg), None)

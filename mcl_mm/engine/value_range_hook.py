@@ -15,7 +15,8 @@ from mcl_mm.registry import HOOKS
 class ValueRangeHook(Hook):
     """Keep the value range of images with more than 8 bits, from run to run.
 
-    Checkpoints get it as ``meta['value_ranges']``: a list of ``[low, high]``, empty for 8-bit images.
+    Checkpoints get it as ``meta['value_ranges']``: a list of ``[low, high]``, empty for 8-bit images. Of a
+    set with channels an entry has a pair for each, and ``meta['channels']`` says how many.
     A run that goes on, a validation and a test take it from there, or from the training images, unless
     their data set has one of its own in the config.
 
@@ -41,7 +42,7 @@ class ValueRangeHook(Hook):
         if len(ranges) > 1 and any(getattr(p, 'range_measured', 0) for p in inner_sets(images)):
             raise ValueError(
                 f'parts of the training set have value ranges of their own, {ranges}: give each part '
-                f'a value_range=[low, high], such as {[min(r[0] for r in ranges), max(r[1] for r in ranges)]}'
+                f'a value_range=[low, high], such as {hull(ranges)}'
             )
         if runner.val_loop is not None:
             use_range(runner.val_loop.dataloader.dataset, ranges)
@@ -52,13 +53,28 @@ class ValueRangeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the range with the weights."""
-        checkpoint['meta']['value_ranges'] = ranges_of(runner.train_dataloader.dataset)
+        images = runner.train_dataloader.dataset
+        checkpoint['meta']['value_ranges'] = ranges_of(images)
+        if channels_of(images) is not None:
+            checkpoint['meta']['channels'] = channels_of(images)
 
 
 def ranges_of(dataset: Any) -> list[list[float]]:
     """The value ranges of a data set's parts, each once."""
     ranges = (getattr(part, 'value_range', None) for part in inner_sets(dataset))
     return [list(found) for found in dict.fromkeys(filter(None, ranges))]
+
+
+def channels_of(dataset: Any) -> Optional[int]:
+    """``channels`` of a data set, or of the first of its parts that has it; None for pictures."""
+    return next(filter(None, (getattr(p, 'channels', None) for p in inner_sets(dataset))), None)
+
+
+def hull(ranges: list[list]) -> list:
+    """The range that holds all of several, of each channel if there are channels."""
+    if isinstance(ranges[0][0], (list, tuple)):
+        return [hull(list(channel)) for channel in zip(*ranges)]
+    return [min(low for low, _ in ranges), max(high for _, high in ranges)]
 
 
 def use_range(dataset: Any, ranges: list[list[float]]) -> None:
@@ -70,7 +86,8 @@ def use_range(dataset: Any, ranges: list[list[float]]) -> None:
     """
     if len(ranges) != 1:
         return
-    wanted = tuple(ranges[0])
+    # JSON, which safetensors keep it in, has no tuples.
+    wanted = tuple(tuple(x) if isinstance(x, list) else x for x in ranges[0])
     for part in inner_sets(dataset):
         before: Optional[tuple] = getattr(part, 'value_range', None)
         if getattr(part, 'range_measured', False) and before != wanted:

@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mcl_mm.channels import follow_channels
 from mcl_mm.config import RECIPES, find_config, type_name
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.models.routing import check_joint
@@ -142,6 +143,7 @@ def list_candidates(plan: Plan, folder: str) -> Iterator[Candidate]:
         for batch_size, side in itertools.product(plan.batch_sizes, plan.sides):
             cfg = Config.fromfile(path)
             cfg.merge_from_dict(plan.options)
+            follow_channels(cfg)
             listed = os.path.join(folder, f'list.{batch_size}')
             side = prepare(cfg, batch_size, side, images, listed, plan.options)
             sized = name

@@ -65,7 +65,7 @@ def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float
         return functional_call(model.get_submodule(part.rstrip('.')), own, inputs, settings)
 
     with without_values:
-        images = torch.empty(batch_size, 3, side, side)
+        images = torch.empty(batch_size, model.data_preprocessor.channels or 3, side, side)
         levels = len(model.head.loss_weights)
         sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
         labels = [DataSample().set_gt_label(0)] * batch_size

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from mmcv.transforms import CenterCrop
 from mmengine.config import Config
-from mmpretrain.datasets import ResizeEdge
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from mcl_mm.transfer.detector.settings import build, scope_of
 from mcl_mm.transfer.export import describe, input_text
 
 from .near_duplicates import Pairs
-from .probe import ProbeImages, normalise
+from .probe import ProbeImages, ShortEdge, normalise
 
 ENDINGS = ('.npz', '.parquet')
 
@@ -40,17 +39,22 @@ class Embedder(nn.Module):
     Args:
         backbone (nn.Module): Its last output is a map ``(N, D, H, W)``.
         data_preprocessor (nn.Module): Of the model that it is from.
+        channels (int, optional): Of the images, see :class:`~mcl_mm.datasets.UnlabelledImages`. Defaults
+            to None, RGB.
     """
 
-    def __init__(self, backbone: nn.Module, data_preprocessor: nn.Module) -> None:
+    def __init__(
+        self, backbone: nn.Module, data_preprocessor: nn.Module, channels: Optional[int] = None
+    ) -> None:
         super().__init__()
         self.backbone, self.data_preprocessor = backbone, data_preprocessor
+        self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
         """The last map, averaged over the image and l2-normalised, as of :class:`KNNProbe`.
 
         Args:
-            images (Tensor): ``(N, 3, S, S)``, uint8, BGR.
+            images (Tensor): ``(N, 3, S, S)``, uint8, BGR; or with the channels of the set.
 
         Returns:
             Tensor: ``(N, D)``, float32.
@@ -116,8 +120,9 @@ def load_embedder(cfg: Config, path: str) -> tuple[Embedder, list[list[float]]]:
     model.backbone.load_state_dict(weights, strict=False)
     recorded = describe(checkpoint['meta'], path)['input']
     check_input(recorded, model.data_preprocessor, path, cfg.filename)
-    ranges = recorded.get('value_ranges') if isinstance(recorded, dict) else None
-    return Embedder(model.backbone, model.data_preprocessor).eval(), ranges or []
+    recorded = recorded if isinstance(recorded, dict) else {}
+    embedder = Embedder(model.backbone, model.data_preprocessor, recorded.get('channels'))
+    return embedder.eval(), recorded.get('value_ranges') or []
 
 
 def check_input(recorded: Optional[dict], preprocessor: nn.Module, path: str, config: str) -> None:
@@ -135,7 +140,7 @@ def check_input(recorded: Optional[dict], preprocessor: nn.Module, path: str, co
     if not isinstance(recorded, dict):
         return
     swapped = any(getattr(preprocessor, n, False) for n in ('_channel_conversion', 'to_rgb'))
-    own = dict(channel_order='RGB' if swapped else 'BGR')
+    own = dict(channel_order='RGB' if swapped else 'BGR', channels=recorded.get('channels'))
     for key in ('mean', 'std'):
         value = getattr(preprocessor, key, None)
         own[key] = None if value is None else value.flatten().tolist()
@@ -180,9 +185,8 @@ def embed(
     use_range(dataset, list(ranges))
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     names = [os.path.relpath(info['img_path'], dataset.data_root) for info in infos]
-    resize = ResizeEdge(round(side * 8 / 7), edge='short', backend='pillow')
-    images = ProbeImages(infos, [LoadAnyImage(), resize, CenterCrop(side)])
-    images.value_range = dataset.value_range
+    images = ProbeImages(infos, [LoadAnyImage(), ShortEdge(round(side * 8 / 7)), CenterCrop(side)])
+    images.value_range, images.channels = dataset.value_range, dataset.channels
     loader = DataLoader(images, batch_size, num_workers=workers, collate_fn=list)
     device = next(embedder.parameters()).device
     found, read = [], []

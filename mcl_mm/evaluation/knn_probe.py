@@ -5,7 +5,6 @@ import os
 import torch
 import torch.nn.functional as F
 from mmcv.transforms import CenterCrop
-from mmpretrain.datasets import ResizeEdge
 from torch import Tensor, nn
 from torchvision.datasets.folder import find_classes, make_dataset
 
@@ -13,7 +12,7 @@ from mcl_mm.datasets import LoadAnyImage
 from mcl_mm.datasets.unlabelled_images import EXTENSIONS
 from mcl_mm.registry import HOOKS
 
-from .probe import Probe, ProbeImages, normalise
+from .probe import Probe, ProbeImages, ShortEdge, normalise
 
 
 @HOOKS.register_module()
@@ -65,8 +64,8 @@ class KNNProbe(Probe):
                     f'{sorted(set(classes) ^ set(bank_classes))[:5]} are in one of them only'
                 )
             items += bank
-        resize = ResizeEdge(round(side * 8 / 7), edge='short', backend='pillow')
-        self.data = ProbeImages(items, [LoadAnyImage(), resize, CenterCrop(side)])
+        transforms = [LoadAnyImage(), ShortEdge(round(side * 8 / 7)), CenterCrop(side)]
+        self.data = ProbeImages(items, transforms)
 
     def embed(self, model: nn.Module, batch: list[dict]) -> list[tuple[Tensor, Tensor]]:
         """One l2-normalised feature an image."""

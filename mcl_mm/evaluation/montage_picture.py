@@ -26,9 +26,16 @@ def colour(source: int) -> tuple[float, float, float]:
     return tuple(255 * c for c in colorsys.hsv_to_rgb(source * 0.618 % 1, 0.9, 1.0))
 
 
+def as_picture(sheet: Tensor) -> Tensor:
+    """A sheet of any channels, ``(C, S, S)``, as BGR: the first as gray, of four and more three as RGB."""
+    if len(sheet) == 3:
+        return sheet
+    return sheet[:3].flip(0) if len(sheet) > 3 else sheet[:1].expand(3, -1, -1)
+
+
 def draw_sheet(sheet: Tensor, sources: list[int], ratio: int) -> np.ndarray:
     """One sheet, ``(3, S, S)`` uint8 BGR, enlarged and framed: ``(SHEET, SHEET, 3)`` uint8 BGR."""
-    picture = sheet.permute(1, 2, 0).contiguous().numpy()
+    picture = as_picture(sheet).permute(1, 2, 0).contiguous().numpy()
     picture = cv2.resize(picture, (SHEET, SHEET), interpolation=cv2.INTER_NEAREST)
     tile = SHEET // ratio
     for index, source in enumerate(sources):

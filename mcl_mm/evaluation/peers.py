@@ -88,7 +88,8 @@ def last_stage(backbone: dict) -> tuple[dict, int]:
     if 'out_indices' in backbone:
         backbone['out_indices'] = tuple(backbone['out_indices'])[-1:]
     with DefaultScope.overwrite_default_scope('mcl_mm'):
-        maps = feature_maps(MODELS.build(copy.deepcopy(backbone)), 224)
+        network = MODELS.build(copy.deepcopy(backbone))
+        maps = feature_maps(network, 224, backbone.get('in_channels', 3))
     if len(maps) != 1:
         raise ValueError(
             f'{type_name(backbone)} gives {len(maps)} maps, other methods take one: set '

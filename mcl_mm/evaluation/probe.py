@@ -14,10 +14,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmpretrain.datasets import ResizeEdge
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms.v2 import functional as F
 
-from mcl_mm.engine.value_range_hook import ranges_of
+from mcl_mm.engine.value_range_hook import channels_of, ranges_of
 from mcl_mm.random_state import same_random_state
 
 
@@ -29,26 +31,53 @@ class ProbeImages(Dataset):
         pipeline (list): Transforms.
 
     Attributes:
-        value_range (tuple[float, float], optional): What becomes black and white of images with more
-            than 8 bits. None to begin with.
+        value_range (tuple, optional): What becomes black and white of images with more than 8 bits. None
+            to begin with.
+        channels (int, optional): Of a set with ``channels=N``. None to begin with.
     """
 
     def __init__(self, items: list[dict], pipeline: list) -> None:
         self.items, self.pipeline = items, Compose(pipeline)
-        self.value_range = None
+        self.value_range = self.channels = None
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Optional[dict]:
-        """One item with its index and image, uint8 ``(3, H, W)``; None if it cannot be read."""
+        """One item with its index and image, ``(3, H, W)`` uint8 or with channels ``(C, H, W)``.
+
+        None if it cannot be read.
+        """
+        item = dict(self.items[index], value_range=self.value_range, channels=self.channels)
         try:
-            results = self.pipeline(dict(self.items[index], value_range=self.value_range))
+            results = self.pipeline(item)
         except OSError as error:
             print_log(f'{error}; it is left out', 'current', logging.WARNING)
             return None
-        image = torch.from_numpy(np.ascontiguousarray(results.pop('img').transpose(2, 0, 1)))
+        image = results.pop('img')
+        image = image[..., None] if image.ndim == 2 else image  # OpenCV drops a single channel
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return dict(results, index=index, image=image)
+
+
+class ShortEdge(ResizeEdge):
+    """Resize the shorter edge as Pillow does; images of N channels, which it cannot, likewise.
+
+    Args:
+        scale (int): Of the edge, pixels.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale, edge='short', backend='pillow')
+
+    def _resize_img(self, results: dict) -> None:
+        if results.get('channels') is None:
+            super()._resize_img(results)
+            return
+        width, height = results['scale']
+        pixels = torch.from_numpy(results['img']).permute(2, 0, 1)
+        image = F.resize(pixels, [height, width], antialias=True).permute(1, 2, 0).numpy()
+        results.update(img=image, img_shape=image.shape[:2])
 
 
 class Probe(Hook):
@@ -94,6 +123,7 @@ class Probe(Hook):
         ranges = ranges_of(runner.train_dataloader.dataset)
         if len(ranges) == 1:
             self.data.value_range = tuple(ranges[0])
+        self.data.channels = channels_of(runner.train_dataloader.dataset)
         if runner.iter == 0:
             self.run(runner, step=0)
 
@@ -174,7 +204,7 @@ def normalise(model: nn.Module, images: Tensor) -> Tensor:
 
     Args:
         model (nn.Module): Of any method of MMEngine's libraries.
-        images (Tensor): ``(N, 3, H, W)``, uint8, BGR.
+        images (Tensor): ``(N, C, H, W)``, BGR or the channels of the set, in [0, 255].
 
     Returns:
         Tensor: The same shape, float32, on the model's device.

@@ -1,5 +1,7 @@
 """The method: algorithm, montage, neck, heads, data preprocessor."""
 
+from .channel_augmentation import ChannelAugmentation
+from .channel_means import ChannelsDetDataPreprocessor
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
 from .montage import Montage, MontageTransform
@@ -12,6 +14,8 @@ from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
 
 __all__ = [
     'MCL',
+    'ChannelAugmentation',
+    'ChannelsDetDataPreprocessor',
     'MCLNeck',
     'Montage',
     'MontageDataPreprocessor',

@@ -9,21 +9,22 @@ from mmpretrain.models import SelfSupDataPreprocessor
 
 from mcl_mm.registry import MODELS, TRANSFORMS
 
+from .channel_means import ChannelMeans
 from .montage import Montage
 
 
 @MODELS.register_module()
-class MontageDataPreprocessor(SelfSupDataPreprocessor):
+class MontageDataPreprocessor(ChannelMeans, SelfSupDataPreprocessor):
     """Move views to the device, augment and assemble both sides' montages there and normalise them.
 
     Args:
         montage (dict): A :class:`~mcl_mm.models.MontageTransform`. Defaults to
             ``dict(type='mcl_mm.MontageTransform')``.
         photometric (Sequence[dict], optional): The :class:`PhotometricAugmentation` of side *q* and
-            that of side *k*, for views (BGR) that come without. Blur shrinks with the side of a
-            view. Defaults to None, views stay as they are.
-        **kwargs: ``mean``, ``std`` (per channel, in the range of the views), ``bgr_to_rgb`` and the rest of
-            mmpretrain's ``SelfSupDataPreprocessor``.
+            that of side *k*, for views (BGR) that come without, or two :class:`ChannelAugmentation`. Blur
+            shrinks with the side of a view. Defaults to None, views stay as they are.
+        **kwargs: ``mean``, ``std`` (per channel, any number of them, in the range of the views),
+            ``bgr_to_rgb`` and the rest of mmpretrain's ``SelfSupDataPreprocessor``.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class MontageDataPreprocessor(SelfSupDataPreprocessor):
         Args:
             data (dict): ``inputs``: the views of a batch, a list of ``2 * L`` uint8 tensors
                 ``(B, 3, S, S)`` or, on level ``k``, ``(B, 3, S / r_k, S / r_k)``, side *q*'s levels
-                first; or plain images ``(N, 3, H, W)``, which are normalised and no more.
+                first; or plain images ``(N, 3, H, W)``, which are normalised and no more. With
+                ``channels=N`` of the data set all have N channels, uint8 or float32.
                 ``data_samples`` (optional).
             training (bool): Not used. Defaults to False.
 

@@ -41,7 +41,7 @@ class MontageModel(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialisation. Defaults to None, the parts' own.
 
     Raises:
-        ValueError: The parts differ in their levels, or the backbone has other stages.
+        ValueError: The parts differ in their levels or channels, or the backbone has other stages.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class MontageModel(BaseSelfSupervisor):
         routed: Optional[bool] = None,
         init_cfg: Optional[Union[dict, list[dict]]] = None,
     ) -> None:
+        channels = backbone.get('in_channels')
         backbone = MODELS.build(backbone)
         if 'in_channels' not in neck:
-            neck = dict(neck, in_channels=stage_channels(backbone))
+            neck = dict(neck, in_channels=stage_channels(backbone, channels=channels or 3))
         super().__init__(
             backbone=backbone,
             neck=MODELS.build(neck),
@@ -68,6 +69,7 @@ class MontageModel(BaseSelfSupervisor):
         )
         self.joint = check_joint(joint, routed)
         self.early_backward = early_backward
+        self._check_channels(channels)
         self._check_levels()
         if channels_last:  # convolutions follow the format of their weights
             self.to(memory_format=torch.channels_last)
@@ -109,6 +111,17 @@ class MontageModel(BaseSelfSupervisor):
         """
         return self.neck.fpn(self.backbone(inputs))
 
+    def _check_channels(self, channels: Optional[int]) -> None:
+        means = getattr(self.data_preprocessor, 'mean', None)
+        if means is not None and len(means) not in (1, channels or 3):
+            raise ValueError(
+                f'data_preprocessor has means of {len(means)} channels and the backbone takes '
+                f'{channels or 3}: set model.backbone.in_channels={len(means)}, or channels=N at the top of '
+                'the config'
+            )
+        if channels is not None:
+            self.data_preprocessor.channels = channels
+
     def _check_levels(self) -> None:
         montage = self.data_preprocessor.montage
         ratios, levels = tuple(montage.ratios), len(self.head.loss_weights)
@@ -128,19 +141,20 @@ class MontageModel(BaseSelfSupervisor):
             )
 
 
-def stage_channels(backbone: nn.Module, side: int = 224) -> list[int]:
+def stage_channels(backbone: nn.Module, side: int = 224, channels: int = 3) -> list[int]:
     """The widths of a backbone's four stages, finest first, found by running it.
 
     Args:
         backbone (nn.Module): On the CPU. Its statistics and the random numbers stay as they are.
         side (int): Of the image to run it on, pixels. Defaults to 224: some backbones take nothing
             smaller, or nothing else.
+        channels (int): Of that image. Defaults to 3.
 
     Raises:
         NoPyramidError: It does not give four maps of stride 4, 8, 16 and 32.
         ValueError: It does not run.
     """
-    maps = feature_maps(backbone, side)
+    maps = feature_maps(backbone, side, channels)
     if strides(maps, side) != [4, 8, 16, 32]:
         raise NoPyramidError(
             f'{type(backbone).__name__} gives maps of stride {strides(maps, side)}, but MCL pre-trains '
@@ -149,7 +163,7 @@ def stage_channels(backbone: nn.Module, side: int = 224) -> list[int]:
     return [m.shape[1] for m in maps]
 
 
-def feature_maps(backbone: nn.Module, side: int) -> list[Tensor]:
+def feature_maps(backbone: nn.Module, side: int, channels: int = 3) -> list[Tensor]:
     """What a backbone makes of a black square image, in evaluation mode.
 
     Raises:
@@ -160,7 +174,7 @@ def feature_maps(backbone: nn.Module, side: int) -> list[Tensor]:
     try:
         with torch.no_grad():
             backbone.eval()  # MMDetection's backbones do not return themselves from it
-            maps = backbone(torch.zeros(1, 3, side, side))
+            maps = backbone(torch.zeros(1, channels, side, side))
     except Exception as error:  # foreign code
         raise ValueError(f'{type(backbone).__name__} does not run: {error}') from error
     finally:

@@ -82,7 +82,15 @@ class PhotometricAugmentation(nn.Module):
 
         Returns:
             Tensor: ``(B, 3, V, V)``, float32 in [0, 255].
+
+        Raises:
+            ValueError: The views have other channels than three.
         """
+        if views.shape[1] != 3:
+            raise ValueError(
+                f'PhotometricAugmentation changes colours of RGB, and these images have {views.shape[1]} '
+                'channels: take ChannelAugmentation'
+            )
         steps = self.plan(len(views), scale)
         with torch.autocast(views.device.type, enabled=False):
             x = views.to(torch.float32, copy=True)

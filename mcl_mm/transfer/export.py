@@ -142,14 +142,16 @@ def describe(meta: dict, path: str) -> dict:
 
     Returns:
         dict: ``mcl_mm_version``, ``source`` (str, file name), ``epoch`` and ``iteration`` (int), ``input``
-        (dict of ``channel_order``, ``mean``, ``std`` and, if the run kept them, ``value_ranges``),
+        (dict of ``channel_order``, ``mean``, ``std`` and, if the run kept them, ``value_ranges``; of a
+        run with channels also ``channels``, and ``channel_order`` 'BGR': as the loader gives them),
         ``backbone`` (dict, its config) and ``config`` (str, the run's); None for what the checkpoint does
         not say.
     """
     config = meta.get('cfg') or ''
     images = meta.get('input') or read_input(config)
-    if isinstance(images, dict) and 'value_ranges' in meta:
-        images = dict(images, value_ranges=meta['value_ranges'])
+    if isinstance(images, dict):
+        kept = {key: meta[key] for key in ('value_ranges', 'channels') if key in meta}
+        images = dict(images, **kept)
     return dict(
         mcl_mm_version=mcl_mm.__version__,
         source=os.path.basename(path),
@@ -194,6 +196,13 @@ def input_text(given: Union[dict, str, None]) -> str:
     """How images have to be prepared, in words; an older export has the words already."""
     if not isinstance(given, dict):
         return given or 'unknown, the checkpoint does not say'
-    text = f'{given["channel_order"]}, mean {given["mean"]}, std {given["std"]}'
-    ranges = ' or '.join(f'{low:g} to {high:g}' for low, high in given.get('value_ranges') or ())
+    from mcl_mm.datasets.depth import (
+        describe_range,
+    )  # with libraries that `import` need not wait for
+
+    order, channels = given['channel_order'], given.get('channels')
+    if channels:
+        order = f'{channels} channels in the order of the files'
+    text = f'{order}, mean {given["mean"]}, std {given["std"]}'
+    ranges = ' or '.join(map(describe_range, given.get('value_ranges') or ()))
     return f'{text}, values of more than 8 bits from {ranges}' if ranges else text

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mcl_mm.channels import MEAN, STD
 from mcl_mm.config import type_name
 from mcl_mm.models.montage_model import NoPyramidError
 from mcl_mm.transfer.formats.mmdet import to_mmdet
@@ -23,6 +24,7 @@ from .settings import (
     box_heads_of,
     build,
     has_region_stage,
+    image_channels,
     imports_of,
     load_detector,
     parts_of,
@@ -52,7 +54,7 @@ def finetune_changes(
         load_from (str): The file of weights.
         names (Collection[str], optional): The names in it. Defaults to None: all that an export has.
         meta (dict, optional): What it says of ``input`` and ``backbone`` (``docs/formats.md``).
-            Defaults to None: they are those of the recipes.
+            Defaults to None: they are those of the recipes, or of images with the detector's channels.
         model (nn.Module, optional): The detector, built. Defaults to None: built here.
 
     Returns:
@@ -64,7 +66,8 @@ def finetune_changes(
     """
     model = model or build(cfg.model, scope_of(cfg))
     model.train()  # detectors with a teacher do not return themselves from it
-    meta = {k: (meta or {}).get(k) or value for k, value in RECIPES.items()}
+    usual = dict(RECIPES, input=images_of(cfg))
+    meta = {k: (meta or {}).get(k) or value for k, value in usual.items()}
     case = Case(cfg, model, names, meta, parts_of(cfg))
     changes = {}
     for change in (change for finding in find(case) for change in finding.changes):
@@ -73,6 +76,23 @@ def finetune_changes(
             del changes[path]
         changes[change.path] = change
     return [*changes.values(), *weights_arrive(cfg, load_from)]
+
+
+def images_of(cfg: Config) -> dict:
+    """How a detector's images are prepared where weights do not say it; as ``input`` of an export.
+
+    Those of a backbone that takes other channels than three are no photographs: mean and deviation are the
+    detector's own, or neutral ones.
+    """
+    channels = image_channels(cfg.model.backbone, scope_of(cfg))
+    if channels == 3:
+        return RECIPES['input']
+    own = cfg.model.get('data_preprocessor') or {}
+    pixels = {
+        key: list(own[key]) if len(own.get(key) or ()) == channels else [value] * channels
+        for key, value in (('mean', MEAN), ('std', STD))
+    }
+    return dict(channel_order='BGR', channels=channels, **pixels)
 
 
 def weights_arrive(cfg: Config, load_from: str) -> Iterator[Change]:
@@ -195,7 +215,11 @@ def adapt(base: str, recipe: str, export: str, checkpoint: Optional[dict] = None
     """
     detector = load_detector(base)
     model = build(detector.model, scope_of(detector))
-    whole = ChildConfig(base, detector, finetune_changes(detector, export, model=model))
+    recorded = (checkpoint or {}).get('meta') or {}
+    images = recorded.get('input')
+    trained = recorded if isinstance(images, dict) and images.get('channels') else None
+    changes = finetune_changes(detector, export, None, trained, model)
+    whole = ChildConfig(base, detector, changes)
     pretrain, why_not, filled = None, '', None
     try:
         held = Config.fromfile(recipe)

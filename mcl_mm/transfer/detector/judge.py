@@ -48,7 +48,8 @@ def refusals(
         return [Finding('not-exported', text, fix)]
     if not report.loaded:
         return [nothing_loads(unwrap(model), state_dict, path, cfg)]
-    return [*other_backbone(state_dict, report), *other_shape(unwrap(model), state_dict, report)]
+    shapes = other_shape(unwrap(model), state_dict, report, path)
+    return [*other_backbone(state_dict, report), *shapes]
 
 
 def nothing_loads(
@@ -115,7 +116,7 @@ def other_backbone(state_dict: dict[str, Tensor], report: LoadReport) -> Iterato
 
 
 def other_shape(
-    model: nn.Module, state_dict: dict[str, Tensor], report: LoadReport
+    model: nn.Module, state_dict: dict[str, Tensor], report: LoadReport, path: str
 ) -> Iterator[Finding]:
     """Layers of one name and different sizes."""
     carried = ('backbone.', 'neck.', REGION_STAGE, BOX_CONVS)
@@ -127,7 +128,19 @@ def other_shape(
             f'{tuple(state_dict[found[0]].shape)} in the file, {tuple(own.shape)} in the model'
         )
         fix = 'give the detector the backbone and neck the weights were pre-trained with'
+        if len(found) == 1:
+            fix = other_images(state_dict[found[0]], own, path) or fix
         yield Finding('other-shape', text, fix)
+
+
+def other_images(theirs: Tensor, ours: Tensor, path: str) -> Optional[str]:
+    """What to do if a first convolution takes images of other channels; None if it is something else."""
+    differ = [n for n, (x, y) in enumerate(zip(theirs.shape, ours.shape)) if x != y]
+    if theirs.dim() != 4 or ours.dim() != 4 or differ != [1]:
+        return None
+    if theirs.shape[1] == 3:
+        return f'mcl-mm convert {path} OUT.pth --channels {ours.shape[1]}, and take OUT.pth'
+    return f'model = dict(backbone=dict(in_channels={theirs.shape[1]}))'
 
 
 def check_load(

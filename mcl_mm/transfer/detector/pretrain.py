@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from torch import nn
 
-from mcl_mm.config import type_name
+from mcl_mm.config import find_parts, type_name
 from mcl_mm.models.modules import is_batch_norm
 from mcl_mm.models.montage_model import NoPyramidError, stage_channels
 
@@ -16,6 +16,7 @@ from .settings import (
     build,
     default_of,
     has_region_stage,
+    image_channels,
     imports_of,
     names_batch_norm,
     pyramid_of,
@@ -42,16 +43,33 @@ def pretrain_changes(cfg: Config, recipe: Config) -> list[Change]:
         list[Change]: The changes.
 
     Raises:
-        NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32, or takes other than
-            colour images.
+        NoPyramidError: The backbone has no four maps of stride 4, 8, 16 and 32.
         ValueError: The backbone cannot be built.
     """
     settings, backbone = probe(cfg)
     return [
+        *images_are_the_detectors(cfg, settings),
         *backbone_is_the_detectors(cfg, recipe, settings, backbone),
         *neck_is_the_detectors(cfg, recipe, backbone),
         *optimiser_suits(cfg, backbone, recipe),
     ]
+
+
+def images_are_the_detectors(cfg: Config, settings: dict) -> Iterator[Change]:
+    """The recipe reads and scales images that are no photographs as the detector does."""
+    train = cfg.get('train_dataloader')
+    readers = [p for p in find_parts(train, 'LoadAnyImage') if p.get('channels')]
+    channels = readers[0].channels if readers else image_channels(settings, scope_of(cfg))
+    if not readers and channels == 3:
+        return
+    yield Change('channels', channels, "the detector's images, of which nothing is made RGB.")
+    yield Change('model.data_preprocessor.bgr_to_rgb', False, 'their order is that of the files.')
+    for key in ('mean', 'std'):
+        if value := (cfg.model.get('data_preprocessor') or {}).get(key):
+            yield Change(f'model.data_preprocessor.{key}', list(value), "the detector's.")
+    if readers and readers[0].get('value_range'):
+        found = readers[0].value_range
+        yield Change('train_dataloader.dataset.value_range', found, "the detector's.")
 
 
 def backbone_is_the_detectors(
@@ -80,8 +98,11 @@ def backbone_is_the_detectors(
 
 def neck_is_the_detectors(cfg: Config, recipe: Config, backbone: nn.Module) -> Iterator[Change]:
     """The recipe's pyramid fits the backbone, and has the width and the norm of the detector's."""
-    given = recipe.model.neck.get('in_channels')
-    if given is not None and list(given) != (widths := stage_channels(backbone)):
+    given, channels = (
+        recipe.model.neck.get('in_channels'),
+        image_channels(cfg.model.backbone, scope_of(cfg)),
+    )
+    if given is not None and list(given) != (widths := stage_channels(backbone, channels=channels)):
         yield Change('model.neck.in_channels', widths, "the widths of the backbone's stages.")
     _, pyramid = pyramid_of(cfg)
     if pyramid is None:
@@ -171,17 +192,11 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
         initialisation; the backbone.
 
     Raises:
-        NoPyramidError: There are no four maps of stride 4, 8, 16 and 32; or images have other channels
-            than three.
+        NoPyramidError: There are no four maps of stride 4, 8, 16 and 32.
         ValueError: It cannot be built.
     """
     scope, settings = scope_of(cfg), dict(cfg.model.backbone)
-    channels = argument(settings, 'in_channels', scope)
-    if isinstance(channels, int) and channels != 3:
-        raise NoPyramidError(
-            f'model.backbone takes images of {channels} channels (in_channels={channels}), and the '
-            'recipes pre-train on colour images, of 3'
-        )
+    channels = image_channels(settings, scope)
     settings['type'] = (
         f'{scope}.{settings["type"]}' if '.' not in settings['type'] else settings['type']
     )
@@ -199,7 +214,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
             f'{type_name(settings)} has no fourth stage, and MCL pre-trains backbones with four'
         ) from error
     try:
-        stage_channels(backbone)
+        stage_channels(backbone, channels=channels)
         return settings, backbone
     except NoPyramidError as error:
         failure = error
@@ -208,7 +223,7 @@ def probe(cfg: Config) -> tuple[dict, nn.Module]:
         candidate = dict(settings, out_indices=(first, first + 1, first + 2, first + 3))
         try:
             backbone = build(candidate, scope)
-            stage_channels(backbone)
+            stage_channels(backbone, channels=channels)
         except ValueError:  # it has no such stages
             continue
         return candidate, backbone

@@ -174,6 +174,12 @@ def argument(config: dict, name: str, scope: str) -> Any:
     return config[name] if name in config else default_of(config, name, scope)
 
 
+def image_channels(backbone: dict, scope: str) -> int:
+    """Channels of the images that a backbone takes, as its config says."""
+    channels = argument(backbone, 'in_channels', scope)
+    return channels if isinstance(channels, int) else 3
+
+
 def pyramid_of(cfg: Config) -> tuple[str, Optional[ConfigDict]]:
     """Path and config of a detector's FPN, its neck or the first of its necks.
 

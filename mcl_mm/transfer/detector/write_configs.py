@@ -11,11 +11,11 @@ import mcl_mm
 from mcl_mm.config import find_config
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
-from .adapt import Adapted, adapt, carried, check_fit, relative, write
+from .adapt import Adapted, adapt, carried, check_fit, images_of, relative, write
 from .child_config import Change, ChildConfig
 from .load_report import LoadReport
 from .rates import rate_changes
-from .settings import base_of
+from .settings import base_of, load_detector
 
 ROOT = Path(mcl_mm.__file__).parents[1]
 # Up to how many images the recipe for small sets is meant; docs/small_sets.md.
@@ -36,12 +36,16 @@ class Recipe(NamedTuple):
     count: int
 
 
-def choose_recipe(recipe: Optional[str], images: Optional[str]) -> Recipe:
+def choose_recipe(
+    recipe: Optional[str], images: Optional[str], channels: Optional[int] = None
+) -> Recipe:
     """The recipe that a user names, or that fits the number of images.
 
     Args:
         recipe (str, optional): See :func:`~mcl_mm.config.find_config`.
         images (str, optional): A folder of images.
+        channels (int, optional): Of images that are no photographs: a recipe with native views is chosen.
+            Defaults to None.
 
     Raises:
         OSError, ValueError: There is no such recipe, or no image in the folder.
@@ -50,9 +54,10 @@ def choose_recipe(recipe: Optional[str], images: Optional[str]) -> Recipe:
     if images:
         with DefaultScope.overwrite_default_scope('mcl_mm'):
             data = dict(type='mcl_mm.UnlabelledImages', data_root=images, pipeline=[])
-            count = len(DATASETS.build(data))
+            count = len(DATASETS.build(dict(data, channels=channels)))
     if recipe is None:
-        recipe = 'mcl_r50_small' if 0 < count <= SMALL_SET else 'mcl_r50_100e'
+        large = 'mcl_r50_100e_fast' if channels else 'mcl_r50_100e'
+        recipe = 'mcl_r50_small' if 0 < count <= SMALL_SET else large
     return Recipe(Path(find_config(recipe)).resolve(), images, count)
 
 
@@ -86,8 +91,11 @@ def write_configs(
     base = base_of(config)
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
-    chosen = choose_recipe(recipe, images)
     checkpoint = read_checkpoint(weights) if weights else None
+    recorded = ((checkpoint or {}).get('meta') or {}).get('input')
+    if not isinstance(recorded, dict) or not recorded.get('channels'):
+        recorded = images_of(load_detector(base))
+    chosen = choose_recipe(recipe, images, recorded.get('channels'))
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
     said, (report, failure) = [], fit_of(adapted, checkpoint)

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import test_channel_rules
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -305,6 +306,7 @@ def test_the_line_of_every_rule_is_followed():
         'other-region-stage': test_the_stage_of_a_c4_detector_is_cured,
         'other-classes': test_boxes_of_classes_that_the_data_set_does_not_know,
         'other-value-range': test_values_of_more_than_8_bits_are_read_with_the_range_of_pretraining,
+        'other-channels': test_channel_rules.test_each_way_to_other_images_is_seen_alone_and_cured,
     }
     assert {trap for trap, *_ in TRAPS} | set(elsewhere) == found_in('rules/*.py')
     assert all('follow(' in inspect.getsource(test) for test in elsewhere.values())

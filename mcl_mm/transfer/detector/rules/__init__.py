@@ -6,12 +6,13 @@ subject (a new subject: a new file, listed below), put it into ``RULES`` there, 
 ``docs/doctor.md`` and a case in ``tests/transfer/detector/test_rules.py``.
 """
 
-from . import backbone, box_head, data, inputs, pyramid, schedule, second_source
+from . import backbone, box_head, channels, data, inputs, pyramid, schedule, second_source
 from .case import Case, Finding
 
 RULES = (
     *backbone.RULES,
     *inputs.RULES,
+    *channels.RULES,
     *pyramid.RULES,
     *box_head.RULES,
     *second_source.RULES,

@@ -22,6 +22,8 @@ def other_input(case: Case) -> Optional[Finding]:
     )
     if not isinstance(trained, dict) or not ours or not case.loads('backbone.'):
         return None
+    if trained.get('channels'):  # a rule of its own
+        return None
     # MMCV reads images as BGR.
     order = 'RGB' if ours.get('bgr_to_rgb') or ours.get('rgb_to_bgr') else 'BGR'
     given = dict(channel_order=order, mean=ours.get('mean'), std=ours.get('std'))
@@ -61,7 +63,8 @@ def same(trained: object, given: object) -> bool:
 def other_value_range(case: Case) -> Optional[Finding]:
     """Values of more than 8 bits that become black and white elsewhere than in pre-training."""
     trained = case.meta.get('input')
-    trained = trained.get('value_ranges') if isinstance(trained, dict) else None
+    trained = trained if isinstance(trained, dict) and not trained.get('channels') else {}
+    trained = trained.get('value_ranges')
     loaders = [key for key in LOADERS if case.cfg.get(key)]
     if not trained or not case.loads('backbone.'):
         return None
