@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from mcl_mm.config import type_name
-from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models import MCL, DistilledMCL, MontageModel
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer.detector.settings import build
@@ -38,7 +38,8 @@ class AuthorsMCL(MCL):
 def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float]:
     """Count the multiply-adds of a step, forward and backward, operator by operator.
 
-    Runs on tensors without values, so it takes seconds for a network of any size.
+    The forward pass of a teacher is part of it. Runs on tensors without values, so it takes seconds for
+    a network of any size.
 
     Args:
         model (dict): Config of an :class:`~mcl_mm.models.MontageModel`, scope ``mcl_mm``.
@@ -68,6 +69,9 @@ def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float
         images = torch.empty(batch_size, 3, side, side)
         levels = len(model.head.loss_weights)
         sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
+        if isinstance(model, DistilledMCL):
+            size = model.teacher.size
+            sides = (*sides, torch.empty(batch_size, 3, size, size))
         labels = [DataSample().set_gt_label(0)] * batch_size
         step = count(lambda: model.parse_losses(call('', sides, labels, mode='loss'))[0])
         backbone = count(lambda: call('backbone.', images)[-1].mean())

@@ -1,5 +1,6 @@
 """The method: algorithm, montage, neck, heads, data preprocessor."""
 
+from .distilled_mcl import DistillationDataPreprocessor, DistillationHead, DistilledMCL
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
 from .montage import Montage, MontageTransform
@@ -9,9 +10,13 @@ from .multi_level_contrastive_head import MultiLevelContrastiveHead
 from .photometric import PhotometricAugmentation
 from .res_layer_extra_norm import ResLayerExtraNorm
 from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
+from .teacher import Teacher
 
 __all__ = [
     'MCL',
+    'DistillationDataPreprocessor',
+    'DistillationHead',
+    'DistilledMCL',
     'MCLNeck',
     'Montage',
     'MontageDataPreprocessor',
@@ -23,4 +28,5 @@ __all__ = [
     'RegionProjector',
     'ResLayerExtraNorm',
     'SupervisedMCL',
+    'Teacher',
 ]

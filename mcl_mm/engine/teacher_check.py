@@ -1,0 +1,44 @@
+"""Does a teacher know anything? Random weights would teach nothing, and nobody would notice."""
+
+from mmengine.logging import print_log
+from torch import nn
+
+from mcl_mm.models import Teacher
+from mcl_mm.transfer import check_sources
+
+
+def check_teacher(teacher: Teacher) -> None:
+    """Refuse a teacher of whose weights a file has none, or only a part.
+
+    Args:
+        teacher (Teacher): Before its weights are loaded; afterwards they are.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: There is no file, or it does not have all weights of the teacher.
+    """
+    # Named as in a config, for what the judge says.
+    model = nn.ModuleDict(dict(teacher=nn.ModuleDict(dict(backbone=teacher.backbone))))
+    judged = check_sources(model)
+    if not judged and not getattr(
+        teacher.backbone, 'is_init', False
+    ):  # timm loads when it is built
+        raise ValueError(
+            'the teacher has random weights: set model.teacher.backbone.init_cfg='
+            "dict(type='Pretrained', checkpoint=FILE, prefix='backbone'), or of timm pretrained=True"
+        )
+    for source, report in judged:
+        part = model.get_submodule(source.where)
+        try:  # as the run will: layers may rename or resize what they read
+            missing = part.load_state_dict(dict(source.state_dict()), strict=False).missing_keys
+        except RuntimeError as error:
+            raise ValueError(
+                f'model.{source.where} does not fit {source.path}: {str(error).splitlines()[-1].strip()}'
+            ) from error
+        missing = [name for name in missing if not name.endswith('num_batches_tracked')]
+        if missing:
+            raise ValueError(
+                f'{len(missing)} weights of model.{source.where} are not in {source.path}, first '
+                f'{missing[0]}: give it the network the weights were trained with'
+            )
+        print_log(f'Weights of {source.path} in model.{source.where}:\n{report.table()}', 'current')
