@@ -2,7 +2,10 @@
 
 from mmengine.logging import print_log
 from torch import nn
+from torch.utils.data import Dataset
 
+from mcl_mm.datasets import inner_sets
+from mcl_mm.datasets.teacher_view import find_teacher_view
 from mcl_mm.models import Teacher
 from mcl_mm.transfer import check_sources
 
@@ -42,3 +45,34 @@ def check_teacher(teacher: Teacher) -> None:
                 f'{missing[0]}: give it the network the weights were trained with'
             )
         print_log(f'Weights of {source.path} in model.{source.where}:\n{report.table()}', 'current')
+
+
+def check_cache(dataset: Dataset, teacher: Teacher) -> None:
+    """Refuse embeddings that a teacher would not give today.
+
+    Args:
+        dataset (Dataset): What the run trains on.
+        teacher (Teacher): With its weights.
+
+    Raises:
+        ValueError: They are of other weights, of images prepared in another way, or not of all images.
+    """
+    for part in inner_sets(dataset):
+        view, _, text = find_teacher_view(part)
+        if view is None or view.cache is None:
+            continue
+        path, about = view.cache.path, view.cache.about
+        again = f'write it again with mcl-mm cache-teacher CONFIG --out {path}'
+        if about.get('teacher') != teacher.fingerprint():
+            raise ValueError(
+                f'{path} has embeddings of another teacher, or of other weights: {again}'
+            )
+        if about.get('view') != text:
+            raise ValueError(
+                f'{path} has embeddings of images that were prepared as {about.get("view")}, this run '
+                f'prepares them as {text}: {again}'
+            )
+        names = (part.get_data_info(index)['img_path'] for index in range(len(part)))
+        absent = next((name for name in names if name not in view.cache.rows), None)
+        if absent is not None:
+            raise ValueError(f'{path} has no embedding of {absent}: {again}')

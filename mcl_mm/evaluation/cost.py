@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mcl_mm.config import type_name
 from mcl_mm.models import MCL, DistilledMCL, MontageModel
@@ -94,10 +94,21 @@ def multiply_adds_of_peer(model: dict, samples: list[dict]) -> float:
 
 def count(loss: Callable[[], Tensor]) -> float:
     """Multiply-adds of a loss and its gradients."""
-    right = {torch.ops.aten.convolution_backward: conv_backward_flops}
+    right = {
+        torch.ops.aten.convolution_backward: conv_backward_flops,
+        # PyTorch counts it on a GPU only.
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    }
     with FlopCounterMode(display=False, custom_mapping=right) as counter:
         loss().backward()
     return counter.get_total_flops() / 2
+
+
+def attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_, **__
+) -> int:
+    """Operations of attention's forward pass, from the shapes of its three inputs."""
+    return sdpa_flop_count(query, key, value)
 
 
 def conv_backward_flops(

@@ -33,7 +33,8 @@ class Teacher:
             ``'bfloat16'`` or ``'float16'``. Defaults to ``'float32'``.
 
     Raises:
-        ValueError: The network does not run on such images, or a setting is of a wrong kind.
+        ValueError: The network cannot be built or does not run on such images, or a setting is of a wrong
+            kind.
     """
 
     def __init__(
@@ -52,7 +53,11 @@ class Teacher:
                 'model.teacher.mean and std must be three numbers, those of std positive, got '
                 f'{list(mean)} and {list(std)}'
             )
-        self.backbone = MODELS.build(backbone).requires_grad_(False)
+        try:
+            self.backbone = MODELS.build(backbone).requires_grad_(False)
+        except Exception as error:  # foreign code; timm also loads, or fetches, weights here
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f'model.teacher.backbone cannot be built: {reason}') from error
         self.backbone.eval()  # some backbones of OpenMMLab do not return themselves from it
         self.size, self.mean, self.std = size, list(mean), list(std)
         self.bgr_to_rgb, self.dtype = bgr_to_rgb, dtype
@@ -68,7 +73,8 @@ class Teacher:
         """Embed images.
 
         Args:
-            images (Tensor): As they were read, ``(N, 3, size, size)``, BGR in [0, 255], uint8 or float.
+            images (Tensor): As they were read, ``(N, 3, size, size)``, BGR in [0, 255], uint8 or float. Or
+                embeddings, ``(N, D)``, that it has given before: they are given back.
 
         Returns:
             Tensor: ``(N, D)``, float32: the class token of a transformer, the mean of a map.
@@ -76,6 +82,8 @@ class Teacher:
         Raises:
             ValueError: The images have another size.
         """
+        if images.dim() == 2:
+            return images
         if images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
                 f'model.teacher takes images of (3, {self.size}, {self.size}), got '

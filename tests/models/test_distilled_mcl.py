@@ -2,17 +2,21 @@
 
 import copy
 import math
+import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
 from torch import nn
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, call_tool, draw_images
+from mcl_mm.datasets.teacher_cache import TeacherCache
 from mcl_mm.evaluation.cost import count, multiply_adds
 from mcl_mm.models import DistillationHead, MontageTransform, Teacher
 from mcl_mm.models.distilled_mcl import centre
@@ -20,7 +24,7 @@ from mcl_mm.models.teacher import pool
 from mcl_mm.registry import MODELS, TRANSFORMS
 from mcl_mm.transfer import read_checkpoint
 from mcl_mm.transfer.export import export
-from tiny_runs import check_same_run, fault, run
+from tiny_runs import WORKERS, check_same_run, curves, fault, run
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 WEIGHTS = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
@@ -351,8 +355,9 @@ def folder(tmp_path_factory):
     teacher = MODELS.build(RESNET)
     weights = {f'backbone.{name}': value for name, value in teacher.state_dict().items()}
     torch.save(dict(state_dict=weights), folder / 'teacher.pth')
-    kept = {name: value for name, value in weights.items() if 'layer4.1' not in name}
-    torch.save(dict(state_dict=kept), folder / 'part.pth')
+    for file, absent in (('half', 'layer4'), ('almost', 'layer1.0.conv1')):
+        kept = {name: value for name, value in weights.items() if absent not in name}
+        torch.save(dict(state_dict=kept), folder / f'{file}.pth')
     torch.save(dict(state_dict={'other.weight': torch.ones(3)}), folder / 'nothing.pth')
     wide = MODELS.build(dict(RESNET, base_channels=16)).state_dict()
     torch.save({f'backbone.{n}': v for n, v in wide.items()}, folder / 'wide.pth')
@@ -441,8 +446,10 @@ def test_a_run_resumed_with_another_teacher_says_so(folder):
     ('options', 'message'),
     [
         (['{file}=nothing.pth'], r'model\.teacher\.backbone\.init_cfg would load nothing'),
-        (['{file}=part.pth'], r'model\.teacher\.backbone are not in \S+part\.pth, first layer4\.1'),
+        (['{file}=half.pth'], r'half\.pth: the backbones differ'),
+        (['{file}=almost.pth'], r'1 weights of model\.teacher\.backbone are not in \S+almost\.pth'),
         (['{file}=wide.pth'], r'model\.teacher\.backbone'),
+        (['model.teacher.backbone.depth=17'], 'model.teacher.backbone cannot be built: '),
         (['{file}=missing.pth'], r'no checkpoint at \S+missing\.pth'),
         (['model.teacher.backbone.init_cfg=None'], 'the teacher has random weights: set model'),
         (['model.teacher.size=64'], r'takes images of \(3, 64, 64\), got \(3, 48, 48\): give TeacherView'),
@@ -459,3 +466,140 @@ def test_what_cannot_teach_ends_before_training(folder, options, message):
     (folder / 'refused.log').unlink()
     lines = [line for line in printed.splitlines() if re.search('Error', line)]
     assert re.search(message, lines[-1]), printed[-2000:]
+
+
+# ---- embeddings in a file
+
+
+@pytest.fixture(scope='module')
+def cached(folder):
+    """Embeddings of the nine images, one of which cannot be read, by the command."""
+    images = folder / 'with_bad'
+    shutil.copytree(folder / 'images', images)
+    (images / '0003.jpg').write_bytes(b'no image')
+    path = folder / 'cache.safetensors'
+    with pytest.MonkeyPatch.context() as patch:
+        call_tool(patch, 'cache-teacher', folder / 'config.py', '--data', images, '--out', path,
+                  '--batch-size', '4', '--workers', '0', '--device', 'cpu')  # fmt: skip
+    return images, path
+
+
+def test_embeddings_in_the_file_are_those_the_teacher_computes(folder, cached):
+    """Each from the image read by itself, by another road: Pillow, its resizing, and the bare network."""
+    images, path = cached
+    cache = TeacherCache(str(path))
+    assert len(cache.rows) == 9
+    backbone = MODELS.build(RESNET)
+    weights = read_checkpoint(folder / 'teacher.pth')['state_dict']
+    backbone.load_state_dict({n[9:]: v for n, v in weights.items()})
+    backbone.eval()
+    model = Config.fromfile(folder / 'config.py').model.teacher
+    teacher = MODELS.build(dict(model, type='mcl_mm.Teacher'))
+    teacher.init_weights()
+    for name in sorted(images.iterdir()):
+        if name.name == '0003.jpg':
+            with pytest.raises(
+                ValueError, match=r'0003\.jpg has no embedding in .*: write that file'
+            ):
+                cache.read(str(name))
+            continue
+        view = TRANSFORMS.build(dict(type='mcl_mm.TeacherView', size=48, views=[]))
+        whole = view.whole(
+            TRANSFORMS.build(dict(type='mcl_mm.LoadAnyImage'))(dict(img_path=str(name)))['img']
+        )
+        image = torch.from_numpy(np.ascontiguousarray(whole.transpose(2, 0, 1)))[None]
+        embedding = cache.read(str(name))
+        torch.testing.assert_close(teacher(image)[0], embedding, rtol=1e-5, atol=1e-6)
+        with torch.no_grad():
+            alone = backbone(normalise(image, teacher.mean, teacher.std))[-1].mean((2, 3))[0]
+        torch.testing.assert_close(alone, embedding, rtol=1e-4, atol=1e-5)
+    again = pickle.loads(pickle.dumps(cache))  # as a worker gets it
+    assert torch.equal(again.read(str(name)), embedding)
+
+
+def with_cache(folder, images, path):
+    """Settings of a run that takes the file."""
+    pipeline = Config.fromfile(folder / 'config.py').train_dataloader.dataset.pipeline
+    text = folder / f'{path.stem}.py'
+    text.write_text(f"""
+_base_ = {str(folder / 'config.py')!r}
+pipeline = _base_.train_dataloader.dataset.pipeline
+pipeline[1].cache = {str(path)!r}
+train_dataloader = dict(dataset=dict(data_root={str(images)!r}, pipeline=pipeline))
+""")
+    assert pipeline[1].type == 'TeacherView'
+    return text
+
+
+def test_a_run_with_the_file_learns_as_one_without(folder, cached):
+    """The same losses, up to how the sums of a batch are rounded; with workers, too."""
+    images, path = cached
+    config = with_cache(folder, images, path)
+    data = f'train_dataloader.dataset.data_root={images}'
+    run(folder / 'config.py', folder / 'computed', data)
+    run(config, folder / 'cached')
+    run(config, folder / 'cached_workers', *WORKERS)
+    one, other = (curves(folder / name) for name in ('computed', 'cached'))
+    assert [other[k]['loss'] for k in other] == pytest.approx(
+        [one[k]['loss'] for k in one], rel=1e-3
+    )
+    check_same_run(folder / 'cached_workers', folder / 'cached')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            ['model.teacher.backbone.init_cfg.checkpoint={folder}/other.pth'],
+            'another teacher, or of other',
+        ),
+        (
+            ['model.teacher.mean=[1.0,2.0,3.0]'],
+            'another teacher, or of other weights: write it again',
+        ),
+        (['train_dataloader.dataset.pipeline.0.min_side=20'], 'were prepared as .*min_side=20'),
+        (
+            ['train_dataloader.dataset.pipeline.1.size=64', 'model.teacher.size=64'],
+            'another teacher',
+        ),
+        (
+            ['train_dataloader.dataset.data_root={folder}/images'],
+            r'has no embedding of \S+images/0000\.jpg',
+        ),
+        (
+            ['train_dataloader.dataset.pipeline.1.cache={folder}/none'],
+            'mcl-mm cache-teacher CONFIG --out',
+        ),
+        (
+            ['train_dataloader.dataset.pipeline.1.cache={folder}/teacher.pth'],
+            'holds no embeddings of a teacher',
+        ),
+    ],
+)
+def test_a_file_of_other_embeddings_is_refused(folder, cached, options, message):
+    config = with_cache(folder, *cached)
+    options = [option.replace('{folder}', str(folder)) for option in options]
+    printed = run(config, folder / 'refused', *options, code=1)
+    (folder / 'refused.log').unlink()
+    lines = [line for line in printed.splitlines() if re.search('Error', line)]
+    assert re.search(message, lines[-1]), printed[-2000:]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['quickstart/pretrain', '--out', 'a.safetensors'], r'has no model\.teacher'),
+        (['distill/quickstart', '--out', 'a.npz'], r'must end in \.safetensors, not a\.npz'),
+        (['distill/quickstart', '--out', 'a.safetensors', '--batch-size', '0'], 'at least 1'),
+        (['{folder}/config.py', '--out', 'a.safetensors', '--data', '/nowhere'], '/nowhere'),
+        (
+            ['{folder}/config.py', '--out', 'a.safetensors', '--cfg-options',
+             'model.teacher.backbone.init_cfg.checkpoint={folder}/almost.pth'],
+            r'are not in \S+almost\.pth',
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_refuses_in_one_sentence(folder, monkeypatch, arguments, message):
+    arguments = [argument.replace('{folder}', str(folder)) for argument in arguments]
+    with pytest.raises(SystemExit, match=message):
+        call_tool(monkeypatch, 'cache-teacher', *arguments)
