@@ -18,6 +18,7 @@ from torch import nn
 from conftest import ROOT, call_tool, draw_images
 from mcl_mm.datasets.teacher_cache import TeacherCache
 from mcl_mm.evaluation.cost import count, multiply_adds
+from mcl_mm.evaluation.run_page import pictures as run_pictures
 from mcl_mm.models import DistillationHead, MontageTransform, Teacher
 from mcl_mm.models.distilled_mcl import centre
 from mcl_mm.models.teacher import pool
@@ -312,6 +313,23 @@ def test_foundation_models_are_built_and_give_their_class_token(backbone, size, 
         torch.testing.assert_close(embedding, features[:, 0], rtol=1e-4, atol=1e-4)
 
 
+BLOCKS = re.findall(r'```python\n(teacher = .*?)```', (ROOT / 'docs/distill.md').read_text(), re.S)
+
+
+@pytest.mark.parametrize('block', BLOCKS, ids=range(len(BLOCKS)))
+def test_documented_teachers_can_be_built(block):
+    """As they stand on the page, but for the files of weights, which are not here."""
+    found = {}
+    exec(block, found)
+    teacher = found['teacher']
+    for name in ('_delete_', 'init_cfg', 'pretrained'):
+        teacher['backbone'].pop(name, None)
+    teacher['backbone'].update(
+        (k, v.partition('.')[0]) for k, v in teacher['backbone'].items() if k == 'model_name'
+    )
+    assert MODELS.build(dict(teacher, type='mcl_mm.Teacher')).channels in (768, 2048)
+
+
 def test_cost_holds_the_teachers_forward_pass(distilled):
     """The step of a larger teacher costs more by what its network costs, counted by itself."""
     small, large = (
@@ -405,6 +423,8 @@ def test_a_checkpoint_and_an_export_hold_the_student_alone(folder, tmp_path):
     optimizer = torch.load(path, weights_only=False)['optimizer']
     learning = [n for n in weights if not re.search('running_|num_batches', n)]
     assert sum(len(group['params']) for group in optimizer['param_groups']) == len(learning)
+    pictures, _ = run_pictures(folder / 'whole', 6, 0)
+    assert [title.split(': ')[1] for title, _ in pictures] == ['sheets']
     export(path, str(tmp_path / 'export.pth'))
     exported = read_checkpoint(tmp_path / 'export.pth')
     student = {n: v for n, v in weights.items() if n.startswith('backbone.')}
