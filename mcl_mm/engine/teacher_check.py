@@ -23,9 +23,8 @@ def check_teacher(teacher: Teacher) -> None:
     # Named as in a config, for what the judge says.
     model = nn.ModuleDict(dict(teacher=nn.ModuleDict(dict(backbone=teacher.backbone))))
     judged = check_sources(model)
-    if not judged and not getattr(
-        teacher.backbone, 'is_init', False
-    ):  # timm loads when it is built
+    loaded = getattr(teacher.backbone, 'is_init', False)  # timm's, when it is built
+    if not judged and not loaded:
         raise ValueError(
             'the teacher has random weights: set model.teacher.backbone.init_cfg='
             "dict(type='Pretrained', checkpoint=FILE, prefix='backbone'), or of timm pretrained=True"
@@ -47,18 +46,24 @@ def check_teacher(teacher: Teacher) -> None:
         print_log(f'Weights of {source.path} in model.{source.where}:\n{report.table()}', 'current')
 
 
-def check_cache(dataset: Dataset, teacher: Teacher) -> None:
-    """Refuse embeddings that a teacher would not give today.
+def check_views(dataset: Dataset, teacher: Teacher) -> None:
+    """Refuse images that a teacher does not take, and embeddings that it would not give today.
 
     Args:
         dataset (Dataset): What the run trains on.
         teacher (Teacher): With its weights.
 
     Raises:
-        ValueError: They are of other weights, of images prepared in another way, or not of all images.
+        ValueError: The images have another size; or embeddings are of other weights, of images prepared in
+            another way, or not of all images.
     """
     for part in inner_sets(dataset):
         view, _, text = find_teacher_view(part)
+        if view is not None and view.size != teacher.size:
+            raise ValueError(
+                f'TeacherView makes images of {view.size} pixels, and model.teacher takes {teacher.size}: '
+                'give both one size'
+            )
         if view is None or view.cache is None:
             continue
         path, about = view.cache.path, view.cache.about

@@ -56,7 +56,7 @@ class Teacher:
         try:
             self.backbone = MODELS.build(backbone).requires_grad_(False)
         except Exception as error:  # foreign code; timm also loads, or fetches, weights here
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f'model.teacher.backbone cannot be built: {reason}') from error
         self.backbone.eval()  # some backbones of OpenMMLab do not return themselves from it
         self.size, self.mean, self.std = size, list(mean), list(std)
