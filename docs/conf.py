@@ -64,7 +64,9 @@ PAGES = {
 # In a code block index.md would be hard to read on a code host.
 NAVIGATION = {
     'Start': 'Overview <readme>, install, quickstart, commands, recipes',
-    'Your own images': 'images, channels, small_sets, bad_data, choosing_images, initial_weights, supervised',
+    'Your own images': (
+        'images, channels, small_sets, bad_data, choosing_images, initial_weights, supervised, distill'
+    ),
     'Into a detector': 'adapt, doctor, detectors, transfer, protocols, formats, operators',
     'Long runs': 'monitoring, loggers, reliability, performance',
     'Clusters': 'clusters, shared_disks, scaling',

@@ -22,7 +22,8 @@ RECIPES = list(recipes())
 PRETRAINING = [
     name
     for name in RECIPES
-    if name.split('/')[0] in ('ablations', 'backbones', 'channels', 'peers', 'quickstart')
+    if name.split('/')[0]
+    in ('ablations', 'backbones', 'channels', 'distill', 'peers', 'quickstart')
     or '/' not in name
     if not re.search('mask-rcnn|retinanet|finetune', name)
 ]
@@ -127,7 +128,7 @@ def rounding(number):
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_header_has_the_multiply_adds(name):
     """As the function counts them, 32 images a step. All take minutes."""
-    few = ('quickstart/', 'peers/', 'mcl_r50_100e_fast')
+    few = ('distill/', 'quickstart/', 'peers/', 'mcl_r50_100e_fast')
     if not name.startswith(few) and 'MCL_MM_COUNT_ALL' not in os.environ:
         pytest.skip('set MCL_MM_COUNT_ALL=1 to count every recipe')
     listed = re.search(r'([\d.]+) G multiply-adds an image', header(name)[2])

@@ -23,6 +23,7 @@ COMMANDS = {
     'plot': 'draw the curves of one or several runs',
     'export': 'write the weights of a run for detectors and other libraries',
     'embed': 'write embeddings of images, find near-duplicates, choose images to label',
+    'cache-teacher': "write a teacher's embeddings of all images, so that runs need not compute them",
     'doctor': 'tell what a detector would load from weights, and what in its config spoils them',
     'adapt': 'write configs that pre-train and fine-tune a detector of your own',
     'test': 'evaluate a detector or a supervised model, draw its detections',

@@ -5,6 +5,7 @@ from .labelled_images import LabelledImages, labelled_sets
 from .loading import LoadAnyImage, read_image
 from .native_views import NativeViews
 from .seeded_sampler import SeededIndex, SeededSampler, inner_sets, seed_generators
+from .teacher_view import TeacherView
 from .unlabelled_images import UnlabelledImages
 from .worker_seed import seed_worker
 
@@ -15,6 +16,7 @@ __all__ = [
     'NativeViews',
     'SeededIndex',
     'SeededSampler',
+    'TeacherView',
     'UnlabelledImages',
     'inner_sets',
     'labelled_sets',

@@ -7,13 +7,14 @@ from .cpu import CPUAmpOptimWrapper
 from .exact_resume import ExactResumeHook, ResumableEpochLoop
 from .follow_config import FollowConfigHook
 from .intact_checkpoint import find_intact_checkpoint
+from .label_check import check_classes
 from .lars import LARS
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .level_log_processor import LevelLogProcessor
 from .monitor_hook import MonitorHook, effective_rank
 from .nonfinite_hook import NonFiniteHook
 from .precise_bn_hook import PreciseBNHook
-from .start_check import check_classes, check_start
+from .start_check import check_start
 from .start_summary import QuietRunner, StartSummaryHook
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook

@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.hooks import Hook
@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from mcl_mm.datasets import SeededSampler, seed_generators
 from mcl_mm.datasets.storage import unpacked
+from mcl_mm.models import Teacher
+from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS, LOOPS
 
 from .runner_access import resumes
@@ -94,10 +96,12 @@ class ExactResumeHook(Hook):
         meta['data'] = dict(describe_data(runner), batches_done=done)
 
 
-def describe_data(runner: Runner) -> dict[str, int]:
-    """What makes up a step: images, how many and which; batch, processes; and the steps of an epoch."""
-    loader = runner.train_dataloader
+def describe_data(runner: Runner) -> dict[str, Union[int, str]]:
+    """What makes up a step: images, how many and which; batch, processes; an epoch's steps; a teacher."""
+    loader, teacher = runner.train_dataloader, getattr(unwrap(runner.model), 'teacher', None)
+    known = dict(teacher=teacher.fingerprint()) if isinstance(teacher, Teacher) else {}
     return dict(
+        known,
         images=len(loader.dataset),
         names=fingerprint(loader.dataset),
         batch_size=loader.batch_size,

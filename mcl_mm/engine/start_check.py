@@ -1,21 +1,18 @@
 """Find out within seconds what would otherwise end, or spoil, a run of hours."""
 
 import logging
-from collections.abc import Sequence
 from math import ceil
-from typing import Optional
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler, default_collate
 from mmengine.dist import all_gather_object
-from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mcl_mm.datasets import LabelledImages, labelled_sets
-from mcl_mm.models import MCL, MontageModel
+from mcl_mm.datasets import labelled_sets
+from mcl_mm.models import MCL, DistilledMCL, MontageModel
 from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
@@ -24,9 +21,11 @@ from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .exact_resume import batches_done
+from .label_check import check_labels
 from .runner_access import resumes, start_file
 from .start_summary import view_sides
 from .target_update_hook import TargetUpdateHook
+from .teacher_check import check_teacher, check_views
 from .transfer_hook import StartFromExport, TransferHook
 
 
@@ -48,6 +47,9 @@ def check_start(runner: Runner) -> None:
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
     check_classes_known(runner.cfg)
+    if isinstance(model, DistilledMCL):
+        check_teacher(model.teacher)
+        check_views(runner.train_loop.dataloader.dataset, model.teacher)
     check_data(runner, model)
     if resumes(runner):
         check_resume(runner, model)
@@ -124,7 +126,7 @@ def check_data(runner: Runner, model: nn.Module) -> None:
             f'{loader.batch_size} on each of {runner.world_size} process(es). Lower '
             'train_dataloader.batch_size'
         )
-    if isinstance(model, MCL) and loader.batch_size * runner.world_size < 2:
+    if isinstance(model, (MCL, DistilledMCL)) and loader.batch_size * runner.world_size < 2:
         raise ValueError(
             'one image has no negatives to be told from: raise train_dataloader.batch_size'
         )
@@ -183,77 +185,6 @@ def check_places(montage: Montage, model: MontageModel) -> None:
                 'batch norm needs two: take sheets of at least 64 pixels (side or scale of the views), or '
                 'a larger train_dataloader.batch_size'
             )
-
-
-def check_labels(runner: Runner, datasets: list[LabelledImages], model: nn.Module) -> None:
-    """Compare the classes of the data, and of what it is validated on, with the model's.
-
-    Args:
-        runner (Runner): May have a validation.
-        datasets (list[LabelledImages]): What it trains on, inside of wrappers or not.
-        model (nn.Module): Its head has ``num_classes``.
-
-    Raises:
-        ValueError: They differ.
-    """
-    for dataset in datasets:
-        check_classes(dataset, model, datasets[0].classes)
-    tested = (
-        labelled_sets(runner.val_loop.dataloader.dataset) if datasets and runner.val_loop else []
-    )
-    for dataset in tested:
-        check_classes(dataset, model, datasets[0].classes)
-    if tested:
-        check_top_k(runner.val_loop.evaluator, model.head.num_classes, 'val_evaluator')
-
-
-def check_top_k(evaluator: Evaluator, num_classes: int, name: str) -> None:
-    """Refuse a metric that asks for more classes than there are, which fails after all images.
-
-    Args:
-        evaluator (Evaluator): Its metrics may have ``topk``, such as mmpretrain's ``Accuracy``.
-        num_classes (int): Of the model.
-        name (str): What a config calls the evaluator.
-
-    Raises:
-        ValueError: Says what to set.
-    """
-    for metric in evaluator.metrics:
-        wanted = getattr(metric, 'topk', ())
-        if max(wanted, default=0) > num_classes:
-            fits = ','.join(str(k) for k in wanted if k <= num_classes)
-            raise ValueError(
-                f'top-{max(wanted)} accuracy needs {max(wanted)} classes, the model has {num_classes}: set '
-                f'{name}.topk={fits}'
-            )
-
-
-def check_classes(
-    dataset: LabelledImages, model: nn.Module, learnt: Optional[Sequence[str]] = None
-) -> None:
-    """Compare the classes of a data set with a model's.
-
-    Args:
-        dataset (LabelledImages): To train or to test on.
-        model (nn.Module): Its head has ``num_classes``.
-        learnt (Sequence[str], optional): Names of the classes the model is trained on. Defaults to None,
-            not known.
-
-    Raises:
-        ValueError: They differ.
-    """
-    wanted, found = model.head.num_classes, dataset.num_classes
-    if found > wanted or (dataset.classes and found != wanted):
-        raise ValueError(
-            f'{dataset.data_root} has {found} classes, the model {wanted}: set '
-            f'model.head.num_classes={found}'
-        )
-    if dataset.classes and learnt and tuple(learnt) != dataset.classes:
-        differ = sorted(set(dataset.classes) ^ set(learnt))
-        raise ValueError(
-            f'{dataset.data_root} has other folders than what the model learns from, so its labels mean '
-            f'something else: {", ".join(differ[:5])}'
-        )
 
 
 def check_resume(runner: Runner, model: nn.Module) -> None:

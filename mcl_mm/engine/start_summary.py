@@ -20,6 +20,7 @@ from torch import nn
 from mcl_mm.channels import MEAN
 from mcl_mm.config import find_parts, type_name
 from mcl_mm.datasets.depth import describe_range
+from mcl_mm.models import Teacher
 from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS
 
@@ -206,6 +207,8 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     for low, high in ranges if channels is None else ():
         yield 'values', f'{low:g} becomes black, {high:g} becomes white'
     yield 'network', describe_network(model)
+    if isinstance(getattr(model, 'teacher', None), Teacher):
+        yield 'teacher', describe_teacher(model.teacher)
     side = next(view_sides(runner.cfg), None)
     images = loader.batch_size or loader.batch_sampler.batch_size  # detectors batch by aspect ratio
     update = images * runner.world_size * accumulated(runner.optim_wrapper)
@@ -238,6 +241,13 @@ def describe_network(model: nn.Module) -> str:
     ]
     learn = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return f'{type(model).__name__} ({", ".join(parts)}), {learn / 1e6:.3g} M parameters that learn'
+
+
+def describe_teacher(teacher: Teacher) -> str:
+    """Class of a teacher, its size, and how it sees images."""
+    size = sum(p.numel() for p in teacher.backbone.parameters()) / 1e6
+    name = type(teacher.backbone).__name__
+    return f'{name}, {size:.3g} M frozen parameters, {teacher.size} pixels, {teacher.dtype}'
 
 
 def describe_start(runner: Runner) -> str:

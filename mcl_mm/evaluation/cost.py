@@ -12,10 +12,10 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mcl_mm.config import type_name
-from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models import MCL, DistilledMCL, MontageModel
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer.detector.settings import build
@@ -38,7 +38,8 @@ class AuthorsMCL(MCL):
 def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float]:
     """Count the multiply-adds of a step, forward and backward, operator by operator.
 
-    Runs on tensors without values, so it takes seconds for a network of any size.
+    The forward pass of a teacher is part of it. Runs on tensors without values, so it takes seconds for
+    a network of any size.
 
     Args:
         model (dict): Config of an :class:`~mcl_mm.models.MontageModel`, scope ``mcl_mm``.
@@ -68,6 +69,9 @@ def multiply_adds(model: dict, batch_size: int, side: int) -> tuple[float, float
         images = torch.empty(batch_size, model.data_preprocessor.channels or 3, side, side)
         levels = len(model.head.loss_weights)
         sides = model.data_preprocessor.montage([images] * levels, [images] * levels)
+        if isinstance(model, DistilledMCL):
+            size = model.teacher.size
+            sides = (*sides, torch.empty(batch_size, 3, size, size))
         labels = [DataSample().set_gt_label(0)] * batch_size
         step = count(lambda: model.parse_losses(call('', sides, labels, mode='loss'))[0])
         backbone = count(lambda: call('backbone.', images)[-1].mean())
@@ -90,10 +94,21 @@ def multiply_adds_of_peer(model: dict, samples: list[dict]) -> float:
 
 def count(loss: Callable[[], Tensor]) -> float:
     """Multiply-adds of a loss and its gradients."""
-    right = {torch.ops.aten.convolution_backward: conv_backward_flops}
+    right = {
+        torch.ops.aten.convolution_backward: conv_backward_flops,
+        # PyTorch counts it on a GPU only.
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    }
     with FlopCounterMode(display=False, custom_mapping=right) as counter:
         loss().backward()
     return counter.get_total_flops() / 2
+
+
+def attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_, **__
+) -> int:
+    """Operations of attention's forward pass, from the shapes of its three inputs."""
+    return sdpa_flop_count(query, key, value)
 
 
 def conv_backward_flops(

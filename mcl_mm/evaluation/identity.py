@@ -36,8 +36,9 @@ LEARNING = (
 ELSEWHERE = {
     *('data_root', 'ann_file', 'data_prefix', 'img_prefix', 'backend_args', 'file_client_args'),
     *('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'seed'),
+    'cache',  # of a teacher's embeddings: those that it would compute
 }
-WEIGHTS = {'load_from', 'checkpoint', 'pretrained'}
+WEIGHTS = {'load_from', 'checkpoint', 'checkpoint_path', 'pretrained'}
 
 
 def digest_of(value: Any) -> str:

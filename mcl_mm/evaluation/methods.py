@@ -137,7 +137,7 @@ def prepare(cfg: Config, name: str, data: str, gpus: int = 1) -> Method:
             check_classes(images, build(cfg.model, 'mcl_mm'))
         if len(images) < step:
             raise ValueError(f'{data} has {len(images)} images, a step of {name} takes {step}')
-        if type_name(cfg.model) in ('MCL', 'SupervisedMCL'):
+        if type_name(cfg.model) in ('DistilledMCL', 'MCL', 'SupervisedMCL'):
             cost = multiply_adds(cfg.model, cfg.train_dataloader.batch_size, transform[key])[0]
         else:
             cost = multiply_adds_of_peer(cfg.model, [images[0]] * 8)

@@ -103,7 +103,8 @@ def build_montage(
     chosen = np.random.permutation(len(dataset))[:count]
     sources = preprocessor.montage.draw_sources(count, torch.device('cpu'))
     preprocessor.montage = partial(preprocessor.montage, sources=sources)
-    sides = preprocessor(default_collate([dataset[i] for i in chosen]))['inputs']
+    # Behind the sides there may be images for a teacher.
+    sides = preprocessor(default_collate([dataset[i] for i in chosen]))['inputs'][:2]
     return tuple(
         side._replace(sheets=tuple(sheets.round().byte() for sheets in side.sheets))
         for side in sides

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from mcl_mm.models import MCL, MontageModel
+from mcl_mm.models import MCL, DistilledMCL, MontageModel
 
 MMAP_THRESHOLD, MMAP_MAX = -3, -4  # M_MMAP_THRESHOLD and M_MMAP_MAX of glibc's malloc.h
 PARTS = ('montage', 'online', 'target', 'loss', 'backward', 'optimiser', 'EMA', 'other')
@@ -187,6 +187,8 @@ def watch_parts(model: MontageModel, wrapper: OptimWrapper, stopwatch: Stopwatch
     watch(model.data_preprocessor, stopwatch, forward='montage')
     watch(model.head, stopwatch, loss='loss')
     watch(model, stopwatch, embed_tiles='online', embed_images='target', update_target='EMA')
+    if isinstance(model, DistilledMCL):
+        watch(model.teacher, stopwatch, __call__='target')
     watch(wrapper, stopwatch, backward='backward', step='optimiser', zero_grad='optimiser')
 
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mcl_mm.datasets import labelled_sets
 from mcl_mm.engine import check_classes
 from mcl_mm.engine.cpu import adapt_to_cpu
-from mcl_mm.engine.start_check import check_top_k
+from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer import check_whole, read_checkpoint
 

@@ -2,6 +2,7 @@
 
 from .channel_augmentation import ChannelAugmentation
 from .channel_means import ChannelsDetDataPreprocessor
+from .distilled_mcl import DistillationDataPreprocessor, DistillationHead, DistilledMCL
 from .mcl import MCL
 from .mcl_neck import MCLNeck, RegionProjector
 from .montage import Montage, MontageTransform
@@ -11,11 +12,15 @@ from .multi_level_contrastive_head import MultiLevelContrastiveHead
 from .photometric import PhotometricAugmentation
 from .res_layer_extra_norm import ResLayerExtraNorm
 from .supervised_mcl import MultiLevelClassificationHead, SupervisedMCL
+from .teacher import Teacher
 
 __all__ = [
     'MCL',
     'ChannelAugmentation',
     'ChannelsDetDataPreprocessor',
+    'DistillationDataPreprocessor',
+    'DistillationHead',
+    'DistilledMCL',
     'MCLNeck',
     'Montage',
     'MontageDataPreprocessor',
@@ -27,4 +32,5 @@ __all__ = [
     'RegionProjector',
     'ResLayerExtraNorm',
     'SupervisedMCL',
+    'Teacher',
 ]

@@ -1,6 +1,7 @@
 """The multi-level contrastive loss."""
 
 from collections.abc import Sequence
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class MultiLevelContrastiveHead(BaseModule):
             :math:`\mathcal{L}_k = w_k (2 - 2 \cos)` as in `BYOL <https://arxiv.org/abs/2006.07733>`_,
             and ``temperature`` has no part in it. Defaults to True.
         norm_cfg (dict): Normalisation of the predictors. Defaults to ``dict(type='BN')``.
+        out_channels (int, optional): Length of a prediction. Defaults to None, ``in_channels``.
 
     Raises:
         ValueError: ``temperature`` is not positive.
@@ -51,6 +53,7 @@ class MultiLevelContrastiveHead(BaseModule):
         shared_predictor: bool = False,
         negatives: bool = True,
         norm_cfg: dict = dict(type='BN'),
+        out_channels: Optional[int] = None,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -62,7 +65,7 @@ class MultiLevelContrastiveHead(BaseModule):
             type='mmpretrain.NonLinearNeck',
             in_channels=in_channels,
             hid_channels=hid_channels,
-            out_channels=in_channels,
+            out_channels=out_channels or in_channels,
             with_bias=True,
             with_last_bias=True,
             with_last_bn=False,
@@ -77,7 +80,7 @@ class MultiLevelContrastiveHead(BaseModule):
         self.predictors = ModuleList(MODELS.build(predictor) for _ in range(count))
 
     def predict(self, embedding: Tensor, level: int) -> Tensor:
-        """Predictions ``(N, D)`` from the embeddings ``(N, D)`` of a level's tiles."""
+        """Predictions from the embeddings ``(N, D)`` of a level's tiles."""
         return self.predictors[level if len(self.predictors) > 1 else 0]((embedding,))[0]
 
     def loss(
@@ -121,15 +124,26 @@ class MultiLevelContrastiveHead(BaseModule):
             dtype = torch.promote_types(predicted.dtype, torch.float32)
             cosine = F.normalize(predicted.to(dtype), dim=1) @ target.to(dtype).t()
             label = source + get_rank() * (len(target) // get_world_size())
-            positive = cosine.gather(1, label[:, None])
-            if self.negatives:
-                loss = 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
-            else:
-                loss = 2 - 2 * positive.mean()
-        cosine, positive = cosine.detach(), positive.detach()
+            loss = self.criterion(cosine, label)
+        cosine = cosine.detach()
+        positive = cosine.gather(1, label[:, None])
         negatives = (cosine.sum() - positive.sum()) / max(cosine.numel() - positive.numel(), 1)
         accuracy = (cosine.argmax(dim=1) == label).to(dtype).mean()
         return dict(loss=loss, pos_cos=positive.mean(), neg_cos=negatives, acc=accuracy)
+
+    def criterion(self, cosine: Tensor, label: Tensor) -> Tensor:
+        """The loss of some tiles of one level.
+
+        Args:
+            cosine (Tensor): Of the predictions and the targets, ``(N, B * world_size)``.
+            label (Tensor): Of each prediction, which target is its own, ``(N,)``, int64.
+
+        Returns:
+            Tensor: A scalar.
+        """
+        if self.negatives:
+            return 2 * self.temperature * F.cross_entropy(cosine / self.temperature, label)
+        return 2 - 2 * cosine.gather(1, label[:, None]).mean()
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ PRETRAIN = ROOT / 'configs/quickstart/pretrain.py'
         ({'val_dataloader.dataset.ann_file': 'other.txt'}, True),  # its content is the data's
         ({'work_dir': 'other', 'log_level': 'ERROR', 'randomness.seed': 9}, True),
         ({'train_dataloader.num_workers': 0, 'val_dataloader.pin_memory': True}, True),
+        ({'train_dataloader.dataset.pipeline.3.cache': 'here'}, True),
         ({'default_hooks.logger.interval': 99}, True),
         ({'optim_wrapper.optimizer.lr': 0.5}, False),
         ({'train_dataloader.batch_size': 3}, False),
@@ -37,13 +38,14 @@ def test_a_config_is_the_same_on_every_machine(options, same):
     assert (config_digest(cfg) == config_digest(other)) == same
 
 
-def test_processes_and_weights_count_weights_by_their_content(tmp_path):
+@pytest.mark.parametrize('key', ['checkpoint', 'checkpoint_path'])
+def test_processes_and_weights_count_weights_by_their_content(tmp_path, key):
     cfg = Config.fromfile(RETINANET)
     assert config_digest(cfg, 2) != config_digest(cfg, 1)
     digests = []
     for name, content in (('a', b'1'), ('b', b'1'), ('c', b'2')):
         (tmp_path / name).write_bytes(content)
-        cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / name))
+        cfg.model.backbone.init_cfg = {'type': 'Pretrained', key: str(tmp_path / name)}
         digests.append(config_digest(cfg))
     assert digests[0] == digests[1] != digests[2]
 

@@ -6,7 +6,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT
-from mcl_mm.engine.start_check import check_top_k
+from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.evaluation.trained import load_trained
 
 

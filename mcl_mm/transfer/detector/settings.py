@@ -78,7 +78,7 @@ def load_detector(base: str) -> Config:
         inner = next((k for k, v in model.items() if isinstance(v, dict) and 'backbone' in v), None)
         hint = f'; model.{inner} has one: give the config of that detector' if inner else ''
         raise ValueError(f'{base} describes no detector: it has no model.backbone{hint}')
-    if type_name(model) in ('MCL', 'SupervisedMCL'):
+    if type_name(model) in ('DistilledMCL', 'MCL', 'SupervisedMCL'):
         raise ValueError(f'{base} is a config of pre-training, not of a detector')
     kind = class_of(model, scope_of(cfg))
     if not issubclass(kind, DETECTORS):
