@@ -92,10 +92,7 @@ def write_configs(
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
     checkpoint = read_checkpoint(weights) if weights else None
-    recorded = ((checkpoint or {}).get('meta') or {}).get('input')
-    if not isinstance(recorded, dict) or not recorded.get('channels'):
-        recorded = images_of(load_detector(base))
-    chosen = choose_recipe(recipe, images, recorded.get('channels'))
+    chosen = choose_recipe(recipe, images, channels_of(checkpoint, base))
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
     said, (report, failure) = [], fit_of(adapted, checkpoint)
@@ -114,6 +111,14 @@ def write_configs(
     carries = carried(adapted.finetune.load(), checkpoint and set(checkpoint['state_dict']))
     said.append(write_finetune(folder, adapted, name, carries, export, weights))
     return '\n'.join(said)
+
+
+def channels_of(checkpoint: Optional[dict], base: str) -> Optional[int]:
+    """Channels of the images that weights were trained on, else of those that a detector takes."""
+    recorded = ((checkpoint or {}).get('meta') or {}).get('input')
+    if not isinstance(recorded, dict) or not recorded.get('channels'):
+        recorded = images_of(load_detector(base))
+    return recorded.get('channels')
 
 
 def fit_of(
