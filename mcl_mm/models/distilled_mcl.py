@@ -118,7 +118,10 @@ class DistillationHead(MultiLevelContrastiveHead):
                 'cosine_weight and contrast_weight must not be negative, and not both 0, got '
                 f'{cosine_weight} and {contrast_weight}'
             )
-        super().__init__(out_channels=out_channels, temperature=temperature, **kwargs)
+        # Not the loss of the base class with negatives, whose value at chance is known.
+        super().__init__(
+            out_channels=out_channels, temperature=temperature, negatives=False, **kwargs
+        )
         self.cosine_weight, self.contrast_weight = cosine_weight, contrast_weight
 
     def criterion(self, cosine: Tensor, label: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -452,6 +453,14 @@ def test_an_export_is_a_teacher(folder, tmp_path):
     with torch.no_grad():
         expected = backbone(normalise(images, MEAN, STD))[-1].mean((2, 3))
     torch.testing.assert_close(teacher(images), expected)
+
+
+def test_a_run_is_not_measured_by_the_chance_of_another_loss(folder):
+    """MonitorHook knows what blind predictions lose by MCL's loss, which this is not."""
+    logged = curves(folder / 'whole')
+    assert all('acc_q_level_0' in scalars for scalars in logged.values())
+    assert not any('chance' in name for scalars in logged.values() for name in scalars)
+    assert 'at chance' not in Path(f'{folder}/whole.log').read_text()
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(folder):
