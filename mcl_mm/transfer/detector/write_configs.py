@@ -92,10 +92,7 @@ def write_configs(
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
     checkpoint = read_checkpoint(weights) if weights else None
-    recorded = ((checkpoint or {}).get('meta') or {}).get('input')
-    if not isinstance(recorded, dict) or not recorded.get('channels'):
-        recorded = images_of(load_detector(base))
-    chosen = choose_recipe(recipe, images, recorded.get('channels'))
+    chosen = choose_recipe(recipe, images, channels_for(base, checkpoint))
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
     said, (report, failure) = [], fit_of(adapted, checkpoint)
@@ -114,6 +111,14 @@ def write_configs(
     carries = carried(adapted.finetune.load(), checkpoint and set(checkpoint['state_dict']))
     said.append(write_finetune(folder, adapted, name, carries, export, weights))
     return '\n'.join(said)
+
+
+def channels_for(base: str, checkpoint: Optional[dict]) -> Optional[int]:
+    """Channels that the weights were trained on, else those that the detector takes; None for RGB."""
+    recorded = ((checkpoint or {}).get('meta') or {}).get('input')
+    if not isinstance(recorded, dict) or not recorded.get('channels'):
+        recorded = images_of(load_detector(base))
+    return recorded.get('channels')
 
 
 def fit_of(
