@@ -1,8 +1,11 @@
 """A mean for each channel, in pre-training and in detectors; three and one as MMEngine has them."""
 
+import numpy as np
 import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import TRANSFORMS, DefaultScope
 from mmpretrain.models import SelfSupDataPreprocessor
 
 from mcl_mm.models import ChannelsDetDataPreprocessor, MontageDataPreprocessor
@@ -122,3 +125,24 @@ def test_a_model_whose_means_and_backbone_differ_is_refused(tiny_config):
         ValueError, match=r'means of 5 channels and the backbone takes 3: set .*in_channels=5'
     ):
         MODELS.build(config)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 5])
+def test_detectors_transforms_take_any_channels(tmp_path, channels):
+    """MMDetection's resize and flip of a file, against NumPy; OpenCV drops a single channel."""
+    values = np.random.default_rng(0).random((40, 60, channels)).astype(np.float32)
+    np.save(tmp_path / 'a.npy', values)
+    steps = [
+        dict(type='mcl_mm.LoadAnyImage', channels=channels, value_range=[0, 1]),
+        dict(type='Resize', scale=(60, 40), keep_ratio=True),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='PackDetInputs', meta_keys=('img_shape',)),
+    ]
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        packed = Compose([TRANSFORMS.build(s) for s in steps])(
+            dict(img_path=str(tmp_path / 'a.npy'))
+        )
+    mean, std = [float(c) for c in range(channels)], [2.0] * channels
+    given = ChannelsDetDataPreprocessor(mean=mean, std=std)(pseudo_collate([packed]))['inputs']
+    expected = (values[:, ::-1] * 255 - np.array(mean)) / 2
+    np.testing.assert_allclose(given[0].permute(1, 2, 0).numpy(), expected, atol=1e-3)

@@ -92,7 +92,7 @@ def write_configs(
     name = Path(config).stem
     folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
     checkpoint = read_checkpoint(weights) if weights else None
-    chosen = choose_recipe(recipe, images, channels_of(checkpoint, base))
+    chosen = choose_recipe(recipe, images, channels_for(base, checkpoint))
     export = weights or f'{name}_mcl.pth'
     adapted = adapt(base, str(chosen.path), export, checkpoint)
     said, (report, failure) = [], fit_of(adapted, checkpoint)
@@ -113,8 +113,8 @@ def write_configs(
     return '\n'.join(said)
 
 
-def channels_of(checkpoint: Optional[dict], base: str) -> Optional[int]:
-    """Channels of the images that weights were trained on, else of those that a detector takes."""
+def channels_for(base: str, checkpoint: Optional[dict]) -> Optional[int]:
+    """Channels that the weights were trained on, else those that the detector takes; None for RGB."""
     recorded = ((checkpoint or {}).get('meta') or {}).get('input')
     if not isinstance(recorded, dict) or not recorded.get('channels'):
         recorded = images_of(load_detector(base))
