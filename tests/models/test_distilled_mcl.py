@@ -388,7 +388,7 @@ def folder(tmp_path_factory):
     other = {name: value * 1.5 for name, value in weights.items()}
     torch.save(dict(state_dict=other), folder / 'other.pth')
     (folder / 'config.py').write_text(f"""
-_base_ = {str(ROOT / 'configs/distill/quickstart.py')!r}
+_base_ = {str(ROOT / 'configs/distill/small_student.py')!r}
 custom_imports = dict(imports=['faults'])
 model = dict(
     backbone=dict(stem_channels=8, base_channels=8),
@@ -623,8 +623,8 @@ def test_a_file_of_other_embeddings_is_refused(folder, cached, options, message)
     ('arguments', 'message'),
     [
         (['quickstart/pretrain', '--out', 'a.safetensors'], r'has no model\.teacher'),
-        (['distill/quickstart', '--out', 'a.npz'], r'must end in \.safetensors, not a\.npz'),
-        (['distill/quickstart', '--out', 'a.safetensors', '--batch-size', '0'], 'at least 1'),
+        (['distill/small_student', '--out', 'a.npz'], r'must end in \.safetensors, not a\.npz'),
+        (['distill/small_student', '--out', 'a.safetensors', '--batch-size', '0'], 'at least 1'),
         (['{folder}/config.py', '--out', 'a.safetensors', '--data', '/nowhere'], '/nowhere'),
         (
             ['{folder}/config.py', '--out', 'a.safetensors', '--cfg-options',

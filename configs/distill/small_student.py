@@ -1,5 +1,5 @@
 # A small network learns from the quickstart's: every tile predicts the teacher's embedding of its image.
-# mcl-mm train distill/quickstart --data work_dirs/quickstart/scenes/unlabelled
+# mcl-mm train distill/small_student --data work_dirs/quickstart/scenes/unlabelled
 # 0.15 G multiply-adds an image, 5.5 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
 _base_ = [
     '../quickstart/_base_/mcl_half_r18.py',
