@@ -9,6 +9,7 @@ refused by reason, advised by rule. Weights are not initialised, names and shape
 """
 
 import argparse
+import contextlib
 import functools
 import gc
 import json
@@ -137,8 +138,9 @@ def main() -> None:
         results = [json.loads(line) for line in args.out.read_text().splitlines()]
     # Once, for all children: imports, and the hundred metafiles that MMEngine reads for each config.
     mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
-    for config in (RECIPE, f'mmdet::{names[0]}'):
-        Config.fromfile(config)
+    Config.fromfile(RECIPE)
+    with contextlib.suppress(OSError, ValueError):
+        load_detector(base_of(f'mmdet::{names[0]}'))
     gc.freeze()
     done = {result['config'] for result in results}
     for name in (name for name in names if name not in done):
