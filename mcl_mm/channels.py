@@ -43,6 +43,11 @@ def follow_channels(cfg: Config) -> None:
             f'channels={channels} is a setting of pre-training with MCL, and this is a config of '
             f'{type_name(model) or "nothing"}: a detector gets its channels from `mcl-mm adapt`'
         )
+    if 'backbone' not in model or 'data_preprocessor' not in model:
+        raise ValueError(
+            f'channels={channels} needs model.backbone and model.data_preprocessor: begin the config with '
+            'the _base_ of a recipe, such as mcl_r50_small'
+        )
     for loader in LOADERS:
         for images in find_parts(cfg.get(loader), *SETS):
             check_views(images.get('pipeline'), channels)

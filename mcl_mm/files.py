@@ -12,6 +12,17 @@ from typing import Union
 SUFFIX = '.mcl_mm_tmp'  # of files that are being written
 
 
+def make_folder(path: Union[str, Path]) -> None:
+    """Make a folder that is going to be written to, and find out whether that is possible.
+
+    Raises:
+        OSError: It is not.
+    """
+    os.makedirs(path, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f'cannot write into {path}')
+
+
 @contextlib.contextmanager
 def atomic_path(path: Union[str, Path]) -> Iterator[str]:
     """A path to write to; what is there at the end takes the place of ``path``.

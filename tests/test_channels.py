@@ -188,6 +188,15 @@ def test_views_for_rgb_and_backbones_for_rgb_are_refused(tmp_path):
         follow_channels(cfg)
 
 
+@pytest.mark.parametrize('left_out', ['backbone', 'data_preprocessor'])
+def test_a_model_without_its_parts_is_told_where_to_begin(left_out):
+    cfg = Config.fromfile(SMALL_RECIPE)
+    cfg.channels = 4
+    del cfg.model[left_out]
+    with pytest.raises(ValueError, match='begin the config with the _base_ of a recipe'):
+        follow_channels(cfg)
+
+
 def test_the_setting_of_a_detector_is_refused():
     cfg = Config.fromfile(ROOT / 'configs/quickstart/finetune.py')
     cfg.channels = 4

@@ -13,13 +13,4 @@ model = dict(
     backbone=dict(stem_channels=16, base_channels=16),
     neck=dict(in_channels=[16, 32, 64, 128]),
 )
-train_dataloader = dict(
-    num_workers=1,
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadAnyImage', min_side=166),  # 64 / sqrt(0.2 * 3 / 4)
-            dict(type='NativeViews', side=64, crop_ratio_range=(0.2, 1.0), flip_prob=0.5),
-            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
-        ],
-    ),
-)
+train_dataloader = dict(num_workers=1, dataset=dict(pipeline=_base_.native_pipeline))

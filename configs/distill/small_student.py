@@ -39,13 +39,9 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(
         pipeline=[
-            dict(type='LoadAnyImage', min_side=166),  # 64 / sqrt(0.2 * 3 / 4)
-            dict(
-                type='TeacherView',
-                size=64,
-                views=dict(type='NativeViews', side=64, crop_ratio_range=(0.2, 1.0), flip_prob=0.5),
-            ),
-            dict(type='mmpretrain.PackInputs', meta_keys=('img_path',)),
+            _base_.native_load,
+            dict(type='TeacherView', size=teacher['size'], views=_base_.native_views),
+            _base_.pack_inputs,
         ],
     ),
 )

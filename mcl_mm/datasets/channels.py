@@ -60,7 +60,7 @@ def read_channels(
     Args:
         path (str): A TIFF (bands, or pages of one band), a NumPy array (``(H, W)``, ``(H, W, C)`` or
             ``(C, H, W)``), or any other image of at most four channels. Nothing is done with alpha.
-        channels (int): How many there must be.
+        channels (int): How many there must be. Three equal ones are one: gray that was stored as RGB.
         value_range (Sequence[tuple[float, float]], optional): Of each channel, what becomes 0 and
             255. Defaults to None: the values are bytes.
         min_side (int, optional): As of :func:`~mcl_mm.datasets.loading.read_image`.
@@ -127,9 +127,8 @@ def read_numpy(path: str) -> np.ndarray:
     if version == (1, 0):
         read_header = np.lib.format.read_array_header_1_0
     shape, fortran, dtype = read_header(file)
-    flat = np.frombuffer(
-        data, dtype, math.prod(shape), file.tell()
-    )  # ValueError if it ends too early
+    # ValueError if the file ends too early.
+    flat = np.frombuffer(data, dtype, math.prod(shape), file.tell())
     return flat.reshape(shape, order='F' if fortran else 'C')
 
 
@@ -182,6 +181,8 @@ def arrange(path: str, values: np.ndarray, channels: int) -> np.ndarray:
         raise BadImageError(path, f'other channels: an array of {values.ndim} dimensions')
     if values.shape[2] != channels and values.shape[0] == channels:
         values = np.moveaxis(values, 0, -1)
+    if channels == 1 and values.shape[2] == 3 and (values == values[..., :1]).all():
+        values = values[..., :1]  # gray that was stored as RGB
     if values.shape[2] != channels:
         found = min(values.shape[0], values.shape[2])
         raise BadImageError(path, f'other channels: it has {found}, not channels={channels}')
@@ -253,7 +254,8 @@ def measure_channels(
         value_range = tuple((low, high if high > low else low + 1) for low, high in ends)
     scaled = values if value_range is None else scale(values, value_range).astype(np.float64)
     flat = [n for n, size in enumerate(np.ptp(values, axis=0), 1) if size == 0]
+    mean = [round(x, 3) for x in scaled.mean(axis=0).tolist()]
     std = [
         round(x, 3) or 1.0 for x in scaled.std(axis=0).tolist()
     ]  # of one value: nothing to scale
-    return Measured(value_range, [round(x, 3) for x in scaled.mean(axis=0).tolist()], std, flat)
+    return Measured(value_range, mean, std, flat)

@@ -25,7 +25,7 @@ from .label_check import check_labels
 from .runner_access import resumes, start_file
 from .start_summary import view_sides
 from .target_update_hook import TargetUpdateHook
-from .teacher_check import check_teacher, check_views
+from .teacher_check import check_teacher, check_teacher_views
 from .transfer_hook import StartFromExport, TransferHook
 
 
@@ -49,7 +49,7 @@ def check_start(runner: Runner) -> None:
     check_classes_known(runner.cfg)
     if isinstance(model, DistilledMCL):
         check_teacher(model.teacher)
-        check_views(runner.train_loop.dataloader.dataset, model.teacher)
+        check_teacher_views(runner.train_loop.dataloader.dataset, model.teacher)
     check_data(runner, model)
     if resumes(runner):
         check_resume(runner, model)

@@ -46,7 +46,7 @@ def check_teacher(teacher: Teacher) -> None:
         print_log(f'Weights of {source.path} in model.{source.where}:\n{report.table()}', 'current')
 
 
-def check_views(dataset: Dataset, teacher: Teacher) -> None:
+def check_teacher_views(dataset: Dataset, teacher: Teacher) -> None:
     """Refuse images that a teacher does not take, and embeddings that it would not give today.
 
     Args:

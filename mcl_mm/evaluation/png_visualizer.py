@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mcl_mm.files import make_folder
 from mcl_mm.registry import VISUALIZERS
 
 
@@ -69,9 +70,7 @@ def draw_into(cfg: Config, folder: str) -> None:
     """
     if 'visualization' not in cfg.default_hooks:
         raise ValueError(f'--show-dir draws detections, and {cfg.filename} detects nothing')
-    os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f'cannot write into {folder}')
+    make_folder(folder)
     cfg.visualizer = dict(
         type='mcl_mm.PNGVisualizer', name='drawing', vis_backends=[dict(type='LocalVisBackend')]
     )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mcl_mm.registry import MODELS
 
-from .photometric import Step, gaussian_blur, to_device, update
+from .photometric import Step, check_blur, check_shares, gaussian_blur, to_device, update
 
 
 @MODELS.register_module()
@@ -45,11 +45,11 @@ class ChannelAugmentation(nn.Module):
         blur_sigma: Sequence[float] = (0.1, 2.0),
     ) -> None:
         super().__init__()
-        for name in ('brightness', 'contrast', 'gain', 'jitter_prob', 'blur_prob'):
-            if not 0 <= locals()[name] <= 1:
-                raise ValueError(f'{name} must lie in [0, 1], got {locals()[name]}')
-        if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(f'blur_sigma must be a range of positive numbers, got {blur_sigma}')
+        check_blur(blur_sigma)
+        check_shares(
+            brightness=brightness, contrast=contrast, gain=gain, jitter_prob=jitter_prob,
+            blur_prob=blur_prob,
+        )  # fmt: skip
         self.brightness, self.contrast, self.gain = brightness, contrast, gain
         self.jitter_prob, self.blur_prob, self.blur_sigma = jitter_prob, blur_prob, blur_sigma
 

@@ -9,6 +9,27 @@ from torch import Tensor, nn
 from mcl_mm.registry import MODELS
 
 
+def check_shares(**settings: float) -> None:
+    """Refuse probabilities and strengths outside [0, 1].
+
+    Raises:
+        ValueError: Names the first.
+    """
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f'{name} must lie in [0, 1], got {value}')
+
+
+def check_blur(sigma: Sequence[float]) -> None:
+    """Refuse what is no range of standard deviations.
+
+    Raises:
+        ValueError: Its ends are not positive, or the wrong way round.
+    """
+    if not 0 < sigma[0] <= sigma[1]:
+        raise ValueError(f'blur_sigma must be a range of positive numbers, got {sigma}')
+
+
 @MODELS.register_module()
 class PhotometricAugmentation(nn.Module):
     """Colour jitter, grayscale, Gaussian blur and solarisation, in this order, per image at random.
@@ -54,14 +75,13 @@ class PhotometricAugmentation(nn.Module):
         solarize_threshold: float = 128,
     ) -> None:
         super().__init__()
-        for name in ('jitter_prob', 'gray_prob', 'blur_prob', 'solarize_prob'):
-            if not 0 <= locals()[name] <= 1:
-                raise ValueError(f'{name} must lie in [0, 1], got {locals()[name]}')
-        for name, most in dict(brightness=1, contrast=1, saturation=1, hue=0.5).items():
-            if not 0 <= locals()[name] <= most:
-                raise ValueError(f'{name} must lie in [0, {most}], got {locals()[name]}')
-        if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(f'blur_sigma must be a range of positive numbers, got {blur_sigma}')
+        check_blur(blur_sigma)
+        check_shares(
+            brightness=brightness, contrast=contrast, saturation=saturation, jitter_prob=jitter_prob,
+            gray_prob=gray_prob, blur_prob=blur_prob, solarize_prob=solarize_prob,
+        )  # fmt: skip
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f'hue must lie in [0, 0.5], got {hue}')
         self.strengths = (brightness, contrast, saturation)
         self.hue = hue
         self.jitter_prob = jitter_prob

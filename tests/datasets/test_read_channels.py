@@ -311,6 +311,19 @@ def test_without_the_setting_arrays_are_no_images_and_bands_become_rgb(folders):
     assert said == '3 .npy. .npy are read where channels=N says how many channels they have'
 
 
+def test_gray_that_was_stored_as_rgb_is_one_channel(tmp_path):
+    gray = np.random.default_rng(0).integers(0, 256, (20, 30, 1), dtype=np.uint8)
+    for ending in ('png', 'jpg', 'tif'):
+        path = str(tmp_path / f'a.{ending}')
+        Image.fromarray(gray.repeat(3, 2)).save(path)
+        np.testing.assert_array_equal(read_channels(path, 1), np.asarray(Image.open(path))[..., :1])
+    gray = gray.repeat(3, 2)
+    gray[5, 5, 2] ^= 1
+    Image.fromarray(gray).save(tmp_path / 'b.png')
+    with pytest.raises(BadImageError, match='it has 3, not channels=1'):
+        read_channels(str(tmp_path / 'b.png'), 1)
+
+
 def test_a_file_with_other_channels_gives_way_to_another(folders):
     images = UnlabelledImages(
         str(folders),

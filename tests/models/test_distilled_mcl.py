@@ -626,6 +626,8 @@ def test_a_file_of_other_embeddings_is_refused(folder, cached, options, message)
         (['distill/small_student', '--out', 'a.npz'], r'must end in \.safetensors, not a\.npz'),
         (['distill/small_student', '--out', 'a.safetensors', '--batch-size', '0'], 'at least 1'),
         (['{folder}/config.py', '--out', 'a.safetensors', '--data', '/nowhere'], '/nowhere'),
+        # Before the config, which is not there either, and before images are read for hours.
+        (['/nowhere.py', '--out', '{folder}/config.py/a.safetensors'], r'Error: .*/config\.py'),
         (
             ['{folder}/config.py', '--out', 'a.safetensors', '--cfg-options',
              'model.teacher.backbone.init_cfg.checkpoint={folder}/almost.pth'],
