@@ -62,10 +62,12 @@ class Teacher:
         self.size, self.mean, self.std = size, list(mean), list(std)
         self.bgr_to_rgb, self.dtype = bgr_to_rgb, dtype
         self.channels = self._channels()
+        self._fingerprint = ''
 
     def init_weights(self) -> None:
         """Load the weights from the file that the config of the backbone names."""
         self.backbone.init_weights()
+        self._fingerprint = ''
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -98,12 +100,18 @@ class Teacher:
         return pool(output, num_prefix_tokens(self.backbone)).float()
 
     def fingerprint(self) -> str:
-        """What another teacher has another of: a digest of the weights and of how images are prepared."""
+        """What another teacher has another of: a digest of the weights and of how images are prepared.
+
+        Computed once, since every checkpoint has it and the weights may be gigabytes.
+        """
+        if self._fingerprint:
+            return self._fingerprint
         digest = hashlib.sha256(repr((self.size, self.mean, self.std, self.bgr_to_rgb)).encode())
         for name, value in self.backbone.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
 
     def _channels(self) -> int:
         """``D``, found by running the network."""

@@ -439,6 +439,23 @@ def test_a_checkpoint_and_an_export_hold_the_student_alone(folder, tmp_path):
     assert exported['meta']['backbone']['base_channels'] == 8
 
 
+def test_a_fingerprint_is_that_of_the_weights_that_were_loaded(folder):
+    backbones = [
+        dict(
+            RESNET,
+            init_cfg=dict(type='Pretrained', checkpoint=str(folder / file), prefix='backbone'),
+        )
+        for file in ('teacher.pth', 'teacher.pth', 'other.pth')
+    ]
+    teachers = [MODELS.build(dict(type='mcl_mm.Teacher', backbone=b, size=48)) for b in backbones]
+    random = [teacher.fingerprint() for teacher in teachers]
+    for teacher in teachers:
+        teacher.init_weights()
+    one, same, other = [teacher.fingerprint() for teacher in teachers]
+    assert one == same != other
+    assert one not in random
+
+
 def test_an_export_is_a_teacher(folder, tmp_path):
     """MMPretrain's ResNet takes the backbone of an export of ours; its pooled last map is the embedding."""
     export((folder / 'whole/last_checkpoint').read_text(), str(tmp_path / 'export.pth'))
