@@ -6,18 +6,22 @@ Looks through the string literals of the sources, so that a new line of advice i
 
 import ast
 import contextlib
+import functools
+import inspect
 import io
 import re
 import shlex
 
 import pytest
-from mmengine.registry import HOOKS, LOOPS
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import HOOKS, LOOPS, OPTIM_WRAPPERS, RUNNERS
 
 import mcl_mm.datasets
 import mcl_mm.engine  # noqa: F401  (registers)
 from conftest import ROOT
 from mcl_mm.cli import COMMANDS, command_parser
-from mcl_mm.registry import DATA_SAMPLERS, MODELS, TRANSFORMS
+from mcl_mm.registry import DATA_SAMPLERS, DATASETS, MODELS, TRANSFORMS
 
 # In the place of a value that is not known before it runs.
 VALUE = '7'
@@ -147,3 +151,93 @@ def test_types_that_are_named_are_registered():
     registries = (HOOKS, LOOPS, DATA_SAMPLERS, MODELS, TRANSFORMS)
     for path, kind in kinds:
         assert any(registry.get(f'mcl_mm.{kind}') for registry in registries), (path, kind)
+
+
+# Between them they have every part that a config of this project can have.
+CONFIGS = (
+    'mcl_r50_100e',
+    'mcl_r50_small_supervised',
+    'distill/mcl_r50_dinov2',
+    'peers/byol_r50_100e',
+    'quickstart/pretrain',
+    'transfer/mask-rcnn_r50_fpn_mcl_1x_coco',
+    'transfer/pascal_voc_R_50_C4_24k_moco',
+)
+SETTING = re.compile(
+    r'(?<![\w.])((?:model|(?:train|val)_dataloader|optim_wrapper|train_cfg|default_hooks)(?:\.\w+)+)(?![\w(])'
+)
+OF_THE_PAST = {'model.routed'}  # named where an old config still has it
+READ_BEFORE = {
+    'constructor',
+    'paramwise_cfg',
+}  # by MMEngine, which builds the optim_wrapper without them
+
+
+@functools.cache
+def shipped(name: str) -> dict:
+    """One of the project's configs."""
+    return Config.fromfile(ROOT / f'configs/{name}.py').to_dict()
+
+
+def takes(node: object, path: list[str]) -> bool:
+    """Whether a config has a setting, or the class at its place has an argument of the name."""
+    if not path:
+        return True
+    key, *rest = path
+    if not isinstance(node, dict):
+        return isinstance(node, (list, tuple))
+    if key == '0':  # MMDetection takes a list of necks, too
+        return takes(node, rest)
+    if VALUE in key:  # any name that fits
+        fits = [name for name in node if re.fullmatch(key.replace(VALUE, r'\w*'), name)]
+        return any(takes(node[name], rest) for name in fits)
+    if key in node:
+        return takes(node[key], rest)
+    kind = str(node.get('type', 'Runner'))
+    registries = (
+        MODELS,
+        DATA_SAMPLERS,
+        TRANSFORMS,
+        HOOKS,
+        LOOPS,
+        OPTIM_WRAPPERS,
+        RUNNERS,
+        DATASETS,
+    )
+    classes = [registry.get(kind) for registry in registries]
+    return (key in READ_BEFORE and 'OptimWrapper' in kind) or any(
+        key in inspect.signature(base).parameters
+        for found in filter(inspect.isclass, classes)
+        for base in found.__mro__[:-1]
+    )
+
+
+def test_settings_that_are_named_are_there():
+    named = {
+        (path, setting)
+        for path, text in LITERALS
+        for setting in SETTING.findall(text)
+        if not hasattr(BaseModel, setting.split('.')[1]) and setting not in OF_THE_PAST
+    }
+    assert len(named) > 40
+    missing = {
+        (path, setting)
+        for path, setting in named
+        if not any(takes(shipped(name), setting.split('.')) for name in CONFIGS)
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ('setting', 'there'),
+    [
+        ('model.head.temperature', True),
+        ('model.backbone.frozen_stages', True),
+        ('model.backbone.frozen_stage', False),
+        ('train_dataloader.num_worker', False),
+        ('train_dataloader.dataset.value_range', True),
+        ('optim_wrapper.clip_gradient', False),
+    ],
+)
+def test_a_setting_that_is_not_there_is_seen(setting, there):
+    assert any(takes(shipped(name), setting.split('.')) for name in CONFIGS) == there

@@ -14,8 +14,9 @@ from .level_log_processor import LevelLogProcessor
 from .monitor_hook import MonitorHook, effective_rank
 from .nonfinite_hook import NonFiniteHook
 from .precise_bn_hook import PreciseBNHook
+from .quiet_start import QuietRunner
 from .start_check import check_start
-from .start_summary import QuietRunner, StartSummaryHook
+from .start_summary import StartSummaryHook
 from .target_update_hook import TargetUpdateHook, cosine_momentum
 from .transfer_hook import TransferHook
 from .value_range_hook import ValueRangeHook

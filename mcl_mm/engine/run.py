@@ -17,9 +17,10 @@ from .bad_images_hook import TooManyBadImagesError
 from .cpu import adapt_to_cpu, replace_sync_bn
 from .follow_config import FollowConfigHook, ResumeError
 from .launchers import check_launcher
+from .quiet_start import QuietRunner
 from .resume import choose_start
 from .start_check import check_sides, check_start
-from .start_summary import QuietRunner, StartSummaryHook
+from .start_summary import StartSummaryHook
 
 
 class RunError(Exception):

@@ -1,21 +1,17 @@
-"""A run's first screen: what it is going to do, in ten lines; the rest is in the log file."""
+"""A run's first screen: what it is going to do, in ten lines."""
 
 import contextlib
 import importlib
 import importlib.util
-import io
-import logging
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Optional, TextIO
+from collections.abc import Iterator
+from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mcl_mm.channels import MEAN
 from mcl_mm.config import find_parts, type_name
@@ -25,139 +21,27 @@ from mcl_mm.models.modules import unwrap
 from mcl_mm.registry import HOOKS
 
 from .cpu import precision
+from .operation_counter import operation_counter
+from .quiet_start import QuietRunner
 from .runner_access import accumulated, resumes, start_file
-from .sync_bn import group_batch_norm, sharing
+from .sync_bn import sharing
 from .value_range_hook import channels_of, ranges_of
-
-# Warnings of the libraries about what is as it should be.
-NOISE = (
-    'requires_grad=False',
-    'is duplicate. It is skipped',
-    'The prefix is not set in metric class',
-    'FileClient',
-    'HardDiskBackend',
-    'Checkpoints will be saved to',
-    'Exp name: ',
-    'value of random seed in the checkpoint',
-    'Advance dataloader',
-    'dataset metainfo from the resumed checkpoint',
-    'Failed to search registry with scope',
-    'has no `metainfo`',
-    'has no metainfo',
-    '`Visualizer` backend is not initialized',
-)
-
-
-class QuietStart(logging.Filter):
-    """What passes to the screen: no noise, and until :meth:`end` nothing below a warning and no print."""
-
-    over = False
-    screen: Optional[TextIO] = None
-
-    def begin(self, files: Sequence[logging.Handler]) -> None:
-        """Send what is printed, as pycocotools does, to the log's files."""
-        self.screen, sys.stdout = sys.stdout, Prints(files)
-
-    def end(self) -> None:
-        """Let news pass; to be called however the start ends."""
-        self.over = True
-        if self.screen is not None:
-            sys.stdout, self.screen = self.screen, None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record."""
-        if record.levelno >= logging.ERROR:
-            return True
-        text = str(record.msg)
-        return (self.over or record.levelno >= logging.WARNING) and not any(
-            n in text for n in NOISE
-        )
-
-
-class Prints(io.TextIOBase):
-    """Writes what is printed into a log, a line a record."""
-
-    def __init__(self, files: Sequence[logging.Handler]) -> None:
-        self.files = files
-
-    def write(self, text: str) -> int:
-        """Write text."""
-        for line in filter(str.strip, text.splitlines()):
-            record = logging.LogRecord('print', logging.INFO, '', 0, line, None, None)
-            for handler in self.files:
-                handler.handle(record)
-        return len(text)
-
-
-@contextlib.contextmanager
-def no_stderr() -> Iterator[None]:
-    """Drop what processes that are started here write to stderr."""
-    if sys.stderr is None:  # it is closed, and its number may be another file's
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, 'w') as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-class QuietRunner(Runner):
-    """MMEngine's, whose screen shows little until training begins; its log file has everything."""
-
-    quiet_start: Optional[QuietStart] = None
-
-    def __init__(self, *args, **kwargs) -> None:
-        try:
-            super().__init__(*args, **kwargs)
-        except BaseException:
-            self.end_quiet_start()
-            raise
-
-    def end_quiet_start(self) -> None:
-        """From now on the screen shows what MMEngine shows."""
-        if self.quiet_start is not None:
-            self.quiet_start.end()
-
-    def _log_env(self, env_cfg: dict) -> None:
-        """Look for a compiler, as MMEngine does for its log, without the shell's word that there is none."""
-        with no_stderr():
-            super()._log_env(env_cfg)
-
-    def wrap_model(self, model_wrapper_cfg: Optional[dict], model: nn.Module) -> nn.Module:
-        """Have batch norm share its statistics as ``sync_bn_group`` of the config says."""
-        model = super().wrap_model(model_wrapper_cfg, model)
-        if self.distributed:
-            group_batch_norm(model, self.cfg.get('sync_bn_group'))
-        return model
-
-    def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Put a filter on the screen, and Python's warnings into the file."""
-        logger = super().build_logger(*args, **kwargs)
-        self.quiet_start = QuietStart()
-        files = []
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                files.append(handler)
-            else:
-                handler.addFilter(self.quiet_start)
-        logging.captureWarnings(True)
-        python = logging.getLogger('py.warnings')
-        python.handlers, python.propagate = files or [logging.NullHandler()], False
-        self.quiet_start.begin(files)
-        return logger
 
 
 @HOOKS.register_module()
 class StartSummaryHook(Hook):
-    """Print what a run is going to do before its first iteration, and after a minute how long it takes."""
+    """Print what a run is going to do.
+
+    Before the first iteration comes the summary, after it what an image costs, and after a minute how long
+    the run takes.
+    """
 
     priority = 'VERY_HIGH'  # before probes, which may take minutes
     MEASURED = 60.0  # seconds
+
+    def __init__(self) -> None:
+        self.counter = operation_counter()
+        self.counting = contextlib.ExitStack()
 
     def before_train(self, runner: Runner) -> None:
         """Print the summary."""
@@ -169,15 +53,20 @@ class StartSummaryHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
-        """Begin to measure with the second iteration; the first one waits for workers."""
+        """Count the first iteration; measure time from the second one on, as the first waits for workers."""
         if not hasattr(self, 'first'):
             self.first = runner.iter
+            if not runner.cfg.get('compile'):
+                self.counting.enter_context(self.counter)
         elif runner.iter == self.first + 1:
             self.begin = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *_, **__) -> None:
-        """Say once how long it will take."""
+        """Say once what an image costs, and once how long it will take."""
         measured = runner.iter - self.first
+        if measured == 0:
+            self.counting.close()
+            self.say_cost(runner)
         if measured < 1 or self.begin is None:
             return
         seconds = time.monotonic() - self.begin
@@ -188,6 +77,18 @@ class StartSummaryHook(Hook):
             hours = left * seconds / measured / 3600
             runner.logger.info(f'At the speed of the first minute: {duration(hours)} to go.')
         self.begin = None
+
+    def at_end(self, runner: Runner) -> None:
+        """End the count where the first iteration has failed."""
+        self.counting.close()
+
+    def say_cost(self, runner: Runner) -> None:
+        """Print the multiply-adds of the first iteration."""
+        operations = self.counter.get_total_flops()
+        if operations:
+            images = batch_size(runner.train_dataloader)
+            cost = f'{operations / 2 / images / 1e9:.3g} G multiply-adds an image'
+            runner.logger.info(f'Cost, counted in this iteration: {cost}, forward and backward.')
 
     begin: Optional[float] = None
 
@@ -210,7 +111,7 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     if isinstance(getattr(model, 'teacher', None), Teacher):
         yield 'teacher', describe_teacher(model.teacher)
     side = next(view_sides(runner.cfg), None)
-    images = loader.batch_size or loader.batch_sampler.batch_size  # detectors batch by aspect ratio
+    images = batch_size(loader)
     update = images * runner.world_size * accumulated(runner.optim_wrapper)
     parts = [f'{images} images', f'{runner.world_size} process(es)']
     if accumulated(runner.optim_wrapper) > 1:
@@ -232,6 +133,11 @@ def summary(runner: Runner) -> Iterator[tuple[str, str]]:
     yield 'precision', f'{precision(runner.optim_wrapper)}, on {describe_device()}'
     yield 'operators', describe_operators()
     yield 'log', runner.logger.log_file or runner.log_dir
+
+
+def batch_size(loader: DataLoader) -> int:
+    """Images a process sees at once."""
+    return loader.batch_size or loader.batch_sampler.batch_size  # detectors batch by aspect ratio
 
 
 def describe_network(model: nn.Module) -> str:

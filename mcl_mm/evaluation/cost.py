@@ -1,8 +1,7 @@
 """What a step computes, counted operator by operator."""
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mcl_mm.config import type_name
+from mcl_mm.engine.operation_counter import operation_counter
 from mcl_mm.models import MCL, DistilledMCL, MontageModel
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
@@ -94,39 +93,9 @@ def multiply_adds_of_peer(model: dict, samples: list[dict]) -> float:
 
 def count(loss: Callable[[], Tensor]) -> float:
     """Multiply-adds of a loss and its gradients."""
-    right = {
-        torch.ops.aten.convolution_backward: conv_backward_flops,
-        # PyTorch counts it on a GPU only.
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
-    }
-    with FlopCounterMode(display=False, custom_mapping=right) as counter:
+    with operation_counter() as counter:
         loss().backward()
     return counter.get_total_flops() / 2
-
-
-def attention_flops(
-    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_, **__
-) -> int:
-    """Operations of attention's forward pass, from the shapes of its three inputs."""
-    return sdpa_flop_count(query, key, value)
-
-
-def conv_backward_flops(
-    grad: Sequence[int], maps: Sequence[int], weight: Sequence[int], *settings, **_
-) -> int:
-    """Operations of a convolution's backward pass: each gradient costs as much as the forward pass.
-
-    PyTorch's own count of the gradient of grouped weights goes as if there were one group.
-
-    Args:
-        grad (Sequence[int]): Shape of the gradient of the output.
-        maps (Sequence[int]): Shape of the input.
-        weight (Sequence[int]): Shape of the weights.
-        *settings: The other arguments of ``aten::convolution_backward``.
-    """
-    transposed, wanted = settings[4], settings[7]  # gradients of input, weight, bias
-    batch, _, *places = maps if transposed else grad
-    return 2 * batch * math.prod(places) * math.prod(weight) * sum(wanted[:2])
 
 
 def side_settings(pipeline: Any) -> Iterator[tuple[ConfigDict, str]]:

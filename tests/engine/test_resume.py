@@ -10,6 +10,7 @@ import pytest
 from conftest import draw_images
 from mcl_mm.datasets.pack import pack
 from tiny_runs import (
+    TIMEOUT,
     WORKERS,
     check_same_run,
     curves,
@@ -197,7 +198,7 @@ def test_two_processes_stop_together_and_resume(folder, free_port):
         assert launcher.poll() is None
         time.sleep(0.1)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(60) == 1  # torchrun's own code
+    assert launcher.wait(TIMEOUT) == 1  # torchrun's own code
     assert 'Stopped by a signal after 5 iterations' in Path(f'{work_dir}.log').read_text()
     assert final_state(work_dir)['meta']['iter'] == 5
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from types import SimpleNamespace
@@ -12,14 +13,12 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch.utils.data import DataLoader
 
-from conftest import ROOT
-from mcl_mm.engine.start_summary import (
-    QuietRunner,
-    QuietStart,
-    StartSummaryHook,
-    duration,
-    view_sides,
-)
+from conftest import ROOT, SMALL, call_tool
+from mcl_mm.engine.operation_counter import operation_counter
+from mcl_mm.engine.quiet_start import QuietRunner, QuietStart
+from mcl_mm.engine.run import train
+from mcl_mm.engine.start_summary import StartSummaryHook, duration, view_sides
+from mcl_mm.evaluation.cost import multiply_adds
 
 NOISE = 'weight is skipped since its requires_grad=False'
 
@@ -148,7 +147,9 @@ def test_time_to_go_is_said_once(monkeypatch):
     clock, said = [0.0], []
     monkeypatch.setattr('mcl_mm.engine.start_summary.time.monotonic', lambda: clock[0])
     hook = StartSummaryHook()
-    runner = SimpleNamespace(iter=5, max_iters=1006, logger=SimpleNamespace(info=said.append))
+    runner = SimpleNamespace(
+        iter=5, max_iters=1006, cfg={}, logger=SimpleNamespace(info=said.append)
+    )
     for runner.iter in range(5, 40):
         hook.before_train_iter(runner, 0)
         clock[0] += 1000 if runner.iter == 5 else 10  # the first one waits for workers
@@ -156,6 +157,33 @@ def test_time_to_go_is_said_once(monkeypatch):
     # A minute is over after six iterations of ten seconds; then 1006 - 12 are left.
     (text,) = said
     assert text == f'At the speed of the first minute: {994 * 10 / 3600:.1f} hours to go.'
+
+
+def test_cost_is_what_the_first_step_computes(image_folder, monkeypatch, tmp_path):
+    """As :func:`multiply_adds` counts it from the config."""
+    config = ROOT / 'configs/quickstart/pretrain.py'
+    data = f'train_dataloader.dataset.data_root={image_folder}'
+    options = ['--cfg-options', data, *SMALL[:-1]]  # without its log level
+    call_tool(monkeypatch, 'train', config, '--work-dir', tmp_path / 'run', *options)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    said = [line for line in log.read_text().splitlines() if 'G multiply-adds' in line]
+    step, _ = multiply_adds(Config.fromfile(config).model, batch_size=4, side=64)
+    (line,) = said
+    (number,) = re.findall(r'([\d.]+) G multiply-adds an image, forward and backward', line)
+    assert float(number) == pytest.approx(step / 1e9, rel=0.01)  # and the blur of the views
+
+
+def test_a_count_ends_with_a_run_that_fails(make, monkeypatch):
+    runner = make()
+    monkeypatch.setattr(Tiny, 'forward', lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(runner)
+    with operation_counter() as counter:
+        pass
+    assert counter.get_total_flops() == 0
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, StartSummaryHook)]
+    torch.ones(2, 2) @ torch.ones(2, 2)
+    assert hook.counter.get_total_flops() == 0
 
 
 @pytest.mark.parametrize(
