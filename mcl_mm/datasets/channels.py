@@ -14,9 +14,9 @@ from .decoding import MAX_PIXELS, BadImageError, check_size, describe, load_pixe
 from .depth import PERCENTILES, ChannelRanges, UnknownRangeError
 from .settings import check_number
 from .storage import as_file, read_bytes
+from .tiff import BIG_STARTS, STARTS, import_tifffile, read_page
 
 NUMPY = b'\x93NUMPY'
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # also of files above 4 GB
 # Transforms that take three channels to be blue, green and red, or bytes of a photograph.
 FOR_RGB = (
     *('ColorJitter', 'RandomGrayscale', 'Solarize', 'GaussianBlur', 'MultiView'),
@@ -85,12 +85,12 @@ def load_channels(path: str, channels: int, min_side: Optional[int] = None) -> n
         start = first_bytes(path)
     except OSError as error:
         raise BadImageError(path, describe(error)) from error
-    if start[:4] in TIFF:
+    if start[:4] in STARTS + BIG_STARTS:
         import_tifffile()
     try:
         if start == NUMPY:
             values = read_numpy(path)
-        elif start[:4] in TIFF:
+        elif start[:4] in STARTS + BIG_STARTS:
             values = read_tiff(path)
         else:
             pixels = load_pixels(path, min_side)
@@ -132,17 +132,6 @@ def read_numpy(path: str) -> np.ndarray:
     return flat.reshape(shape, order='F' if fortran else 'C')
 
 
-def import_tifffile() -> Any:
-    """The reader of TIFFs: Pillow knows none of more than four bands, and OpenCV misreads many."""
-    try:
-        import tifffile
-    except ImportError:
-        raise ValueError(
-            'TIFF files with channels=N need tifffile: pip install tifffile imagecodecs'
-        ) from None
-    return tifffile
-
-
 def read_tiff(path: str) -> np.ndarray:
     """The bands of a TIFF, or its pages if each has one band; smaller copies of them do not count."""
     with import_tifffile().TiffFile(as_file(path)) as tiff:
@@ -150,11 +139,11 @@ def read_tiff(path: str) -> np.ndarray:
         if series.ndim > 2:
             check_amount(path, math.prod(series.shape))
             named = [series.axes.find(letter) for letter in 'SC' if letter in series.axes]
-            values = np.moveaxis(series.asarray(), (named or [-1])[0], -1)
+            values = np.moveaxis(read_page(series), (named or [-1])[0], -1)
         else:
             pages = [p for p in tiff.pages if not p.is_reduced and not p.is_mask]
             check_amount(path, first.imagewidth * first.imagelength * len(pages))
-            values = np.stack([page.asarray() for page in pages], axis=-1)
+            values = np.stack([read_page(page) for page in pages], axis=-1)
         orientation = first.tags.get('Orientation')
         return turn(values, orientation.value if orientation else 1)
 

@@ -10,8 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from .depth import UnknownRangeError, is_deep, is_other_band, read_bands, tiff_size
-from .side_information import orientation_of, pixels_only
+from .side_information import ORIENTATION, orientation_of, pixels_only
 from .storage import as_file, read_bytes
+from .tiff import BIG_STARTS, NoReaderError, is_misread
 
 # Shorter side, pixels. The smallest random crop keeps a fifth of the area: 7 x 7 pixels of 16 x 16.
 MIN_SIDE = 16
@@ -39,8 +40,8 @@ class BadImageError(OSError):
     Args:
         path (str): The file.
         reason (str): Why, as ``kind`` or ``kind: details`` on one line. Kinds are ``not readable``,
-            ``empty file``, ``not an image``, ``damaged``, ``no value range``, ``too small`` and
-            ``too large``.
+            ``empty file``, ``not an image``, ``damaged``, ``no value range``, ``no reader``, ``too small``
+            and ``too large``.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -98,10 +99,11 @@ def load_pixels_alone(path: str, min_side: Optional[int], reason: str) -> Pixels
                 return decode(image, path, min_side, data, info)
         except UnidentifiedImageError:
             size = tiff_size(data)
-            if size is None:
+            if size is not None:
+                check_size(path, size)
+            elif data[:4] not in BIG_STARTS:
                 raise BadImageError(path, reason) from None
-            check_size(path, size)
-            return turn(read_bands(data), orientation_of(info))
+            return deep_pixels(path, data, orientation_of(info))
     except (BadImageError, MemoryError):
         raise
     except Exception as error:
@@ -126,9 +128,17 @@ def decode(
             Defaults to None, the image's own.
     """
     check_size(path, image.size, image)
+    if image.format == 'TIFF':
+        image.filename = (
+            ''  # what Pillow maps into memory has a wrong width where sides are swapped
+        )
+        if is_misread(image.tag_v2, image.tag_v2.prefix == b'MM'):
+            turned = image.tag_v2.get(ORIENTATION, 1)
+            return deep_pixels(path, data or read_bytes(path), turned)
     if min_side is not None and image.width * image.height <= MAX_PIXELS:
         image.draft(None, (min_side, min_side))
     deep = is_deep(image)
+    scale_transparency(image)
     image.load()  # before anything else, for Pillow notices a file that ends too early
     orientation = orientation_of(image.info if info is None else info)
     if not deep:
@@ -139,7 +149,21 @@ def decode(
         return turn(np.asarray(image), orientation)
     data = data or read_bytes(path)
     _, info = pixels_only(data) or (data, image.info)  # Pillow has turned a TIFF, OpenCV does not
-    return turn(read_bands(data), orientation_of(info))
+    return deep_pixels(path, data, orientation_of(info))
+
+
+def deep_pixels(path: str, data: bytes, orientation: int) -> Pixels:
+    """What Pillow does not read, upright; see :func:`load_pixels`."""
+    values = read_bands(data, lambda size: check_size(path, size))
+    return turn(Image.fromarray(values) if values.dtype == np.uint8 else values, orientation)
+
+
+def scale_transparency(image: Image.Image) -> None:
+    """Make a PNG's transparent gray one of 8 bits, as Pillow makes the gray of 2 and 4 bits."""
+    tiles = getattr(image, 'tile', None) or ()
+    bits = {'L;2': 2, 'L;4': 4}.get(tiles[0][3]) if image.format == 'PNG' and tiles else None
+    if bits and isinstance(image.info.get('transparency'), int):
+        image.info['transparency'] *= 255 // (2**bits - 1)
 
 
 def check_size(path: str, size: tuple[int, int], image: Optional[Image.Image] = None) -> None:
@@ -190,6 +214,8 @@ def describe(error: Exception) -> str:
     kind, details = 'damaged', str(error) or type(error).__name__
     if isinstance(error, UnknownRangeError):
         kind = 'no value range'
+    elif isinstance(error, NoReaderError):
+        kind = 'no reader'
     elif isinstance(error, OSError) and error.strerror:
         kind, details = 'not readable', error.strerror
     return f'{kind}: {" ".join(details.split())}'

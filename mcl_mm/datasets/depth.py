@@ -5,14 +5,17 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional, Union
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from mcl_mm.files import write_text
+
 from .side_information import pixels_only, read_directory
+from .tiff import ALPHA, BIG_STARTS, JUDGED, STARTS, is_misread, read_first_page
 
 ValueRange = tuple[float, float]
 ChannelRanges = tuple[ValueRange, ...]  # of a set with channels=N: one each
@@ -22,7 +25,6 @@ RANGE_FILE = '.value_range.json'  # what a list's name is followed by
 # Of PNG and TIFF themselves, for unsigned 16 bits where nothing has been measured.
 FULL_16_BITS = (0.0, 65535.0)
 WIDTH, HEIGHT, EXTRA_SAMPLES, GDAL_METADATA = 256, 257, 338, 42112
-ALPHA = (1, 2)  # of ExtraSamples: premultiplied, not premultiplied
 GDAL_BAND = re.compile(rb'sample="3"\s+role="colorinterp"\s*>\s*(\w+)')
 
 
@@ -36,11 +38,14 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in tiles)
 
 
-def read_bands(data: bytes) -> np.ndarray:
-    """Values of a file as OpenCV reads it, turned as they are stored.
+def read_bands(
+    data: bytes, check: Optional[Callable[[tuple[int, int]], None]] = None
+) -> np.ndarray:
+    """Values of a file as OpenCV reads it, where it reads them right; turned as they are stored.
 
     Args:
         data (bytes): An image file.
+        check (Callable, optional): See :func:`~mcl_mm.datasets.tiff.read_first_page`. Defaults to None.
 
     Returns:
         np.ndarray: ``(H, W)``, or ``(H, W, 3 or 4)`` in the order RGB and alpha, in the file's own type.
@@ -48,6 +53,12 @@ def read_bands(data: bytes) -> np.ndarray:
     Raises:
         ValueError: It cannot be decoded, or there are other bands than these.
     """
+    if data[:4] in BIG_STARTS or (
+        data[:4] in STARTS and is_misread(read_tags(data), data[:1] == b'M')
+    ):
+        values = read_first_page(data, check)
+        bands = values.shape[2] if values.ndim == 3 else 1
+        return values[..., :3] if bands == 4 and is_other_band(data) else values
     alone, _ = pixels_only(data) or (data, {})  # without Orientation, which OpenCV knows of a TIFF
     values = cv2.imdecode(np.frombuffer(alone, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
@@ -63,7 +74,7 @@ def read_bands(data: bytes) -> np.ndarray:
 
 def tiff_size(data: bytes) -> Optional[tuple[int, int]]:
     """Width and height of a TIFF that Pillow does not know, None if it is none."""
-    if data[:4] not in (b'II*\0', b'MM\0*'):
+    if data[:4] not in STARTS:
         return None
     try:
         sizes = [read_tag(data, tag) for tag in (WIDTH, HEIGHT)]
@@ -77,7 +88,7 @@ def has_alpha(data: bytes) -> bool:
 
     ExtraSamples of a TIFF says so; GDAL, which calls any fourth band alpha, may add what it is.
     """
-    if data[:4] not in (b'II*\0', b'MM\0*'):
+    if data[:4] not in STARTS:
         return True
     try:
         kind = read_tag(data, EXTRA_SAMPLES)
@@ -90,6 +101,11 @@ def is_other_band(data: bytes) -> bool:
     """Whether GDAL's notes in a TIFF call the fourth band something else than alpha."""
     band = GDAL_BAND.search(data) if b'role="colorinterp"' in data else None
     return band is not None and band[1].lower() != b'alpha'
+
+
+def read_tags(data: bytes) -> dict[int, Optional[int]]:
+    """The tags by which :func:`~mcl_mm.datasets.tiff.is_misread` judges a TIFF."""
+    return {tag: read_tag(data, tag) for tag in JUDGED}
 
 
 def read_tag(data: bytes, tag: int) -> Optional[int]:
@@ -121,7 +137,8 @@ def to_bytes(values: np.ndarray, value_range: Optional[ValueRange]) -> np.ndarra
         UnknownRangeError: There is no range, and none goes without saying.
         ValueError: Values that are not finite.
     """
-    scaled = values.astype(np.float32)
+    # In double precision where need be: 32 bits of an integer are more than a float of 32 bits holds.
+    scaled = values.astype(np.result_type(values.dtype, np.float32))
     if not np.isfinite(scaled).all():
         raise ValueError('pixels that are not finite numbers')
     if value_range is None and values.dtype.str[1:] != 'u2':
@@ -145,7 +162,8 @@ def measure(samples: Iterable[np.ndarray]) -> ValueRange:
     Returns:
         tuple: The ``PERCENTILES`` of all values together; one more than the lower if they are equal.
     """
-    low, high = np.percentile(np.concatenate([s.ravel() for s in samples]), PERCENTILES).tolist()
+    values = np.concatenate([s.ravel().astype(np.float64) for s in samples])
+    low, high = np.percentile(values, PERCENTILES).tolist()
     return low, (high if high > low else low + 1)
 
 
@@ -155,8 +173,7 @@ def write_value_range(
     """Write a range for :func:`read_value_range`, how it was measured, and what ``more`` is known."""
     found = None if value_range is None else list(value_range)
     record = dict(value_range=found, percentiles=list(PERCENTILES), images=images, **more)
-    with open(path, 'w', encoding='utf-8') as file:
-        json.dump(record, file, indent=1)
+    write_text(path, json.dumps(record, indent=1))
 
 
 def read_value_range(
