@@ -23,6 +23,32 @@ def make_folder(path: Union[str, Path]) -> None:
         raise PermissionError(f'cannot write into {path}')
 
 
+def check_output(path: Union[str, Path]) -> str:
+    """Find out whether a file can be written, before there is anything to write.
+
+    A link stands for the file that it leads to.
+
+    Returns:
+        str: The file's absolute path.
+
+    Raises:
+        OSError: A folder, a device or a pipe has the name, its folder is none, or cannot be written into.
+    """
+    path = os.path.realpath(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f'{path} is a folder: give the name of a file to write')
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileExistsError(f'{path} is no plain file: give the name of a file to write')
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(f'cannot write {path}: {folder} is a file, not a folder')
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f'cannot write {path}: {folder} cannot be written into')
+    return path
+
+
 @contextlib.contextmanager
 def atomic_path(path: Union[str, Path]) -> Iterator[str]:
     """A path to write to; what is there at the end takes the place of ``path``.
@@ -30,7 +56,7 @@ def atomic_path(path: Union[str, Path]) -> Iterator[str]:
     Several processes may write the same file: each has a temporary one of its own, in the same folder.
 
     Args:
-        path (str | Path): The file. Folders above it are made.
+        path (str | Path): The file. Folders above it are made. See :func:`check_output`.
 
     Yields:
         str: Path of an empty file with the same ending.
@@ -38,7 +64,7 @@ def atomic_path(path: Union[str, Path]) -> Iterator[str]:
     Raises:
         OSError: It could not be written. A file that was there before is as it was.
     """
-    path = os.path.abspath(path)
+    path = check_output(path)
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     # A short name: the system allows 255 bytes, and ``path`` may have them. Hidden: no image, no checkpoint.

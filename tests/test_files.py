@@ -12,6 +12,7 @@ from mcl_mm.files import (
     SUFFIX,
     atomic_folder,
     atomic_path,
+    check_output,
     remove_unfinished,
     unfinished,
     write_bytes,
@@ -154,3 +155,30 @@ def test_what_dead_processes_left_is_removed(tmp_path):
     ]
     assert left == ['alive', 'other']
     assert 'iter_1.pth' in files(tmp_path)
+
+
+def test_what_is_no_file_to_write_is_refused_before_and_left_alone(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').write_text('1')
+    os.mkfifo(tmp_path / 'pipe')
+    for name, error in (
+        ('folder', IsADirectoryError),
+        ('pipe', FileExistsError),
+        ('file/below', NotADirectoryError),
+        ('file/below/further', NotADirectoryError),
+    ):
+        for write in (check_output, lambda path: write_text(path, '2')):
+            with pytest.raises(error, match='give the name of a file|is a file, not a folder'):
+                write(tmp_path / name)
+    assert files(tmp_path) == ['file', 'folder', 'pipe']
+    assert (tmp_path / 'pipe').is_fifo()
+    assert check_output(tmp_path / 'new/a/b') == str(tmp_path / 'new/a/b')
+    assert files(tmp_path) == ['file', 'folder', 'pipe']  # nothing is made yet
+
+
+def test_a_link_stays_and_leads_to_what_is_written(tmp_path):
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'link').symlink_to('elsewhere/file')
+    write_text(tmp_path / 'link', '1')
+    assert (tmp_path / 'link').is_symlink()
+    assert (tmp_path / 'elsewhere/file').read_text() == '1'

@@ -10,7 +10,6 @@ A config is Python code and runs as such: open only those you trust.
 """
 
 import argparse
-import os
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +35,13 @@ def run(args: argparse.Namespace) -> None:
     from mcl_mm.config import find_config
     from mcl_mm.datasets.teacher_cache import write_cache
     from mcl_mm.evaluation.teacher_embeddings import embed_by_teacher
-    from mcl_mm.files import make_folder
+    from mcl_mm.files import check_output
 
     if args.batch_size < 1 or args.workers < 0:
         raise ValueError('--batch-size must be at least 1, and --workers at least 0')
     if not args.out.endswith('.safetensors'):
         raise ValueError(f'the name of the file must end in .safetensors, not {args.out}')
-    make_folder(os.path.dirname(os.path.abspath(args.out)))  # not after hours
+    check_output(args.out)  # not after hours
     cfg = Config.fromfile(find_config(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
     if args.data:

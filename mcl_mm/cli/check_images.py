@@ -23,6 +23,7 @@ from mcl_mm.datasets.check import Report, check, find, write_bad, write_good
 from mcl_mm.datasets.depth import PERCENTILES
 from mcl_mm.datasets.scan import describe_passed_over
 from mcl_mm.datasets.survey import MEANING
+from mcl_mm.files import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Check, print and write; returns the exit code."""
     if args.workers < 1:
         raise ValueError(f'--workers must be at least 1, got {args.workers}')
-    for path in filter(None, (args.list, args.out)):  # not after hours
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.access(folder, os.W_OK):
+    outputs = [check_output(path) for path in (args.list, args.out) if path]  # not after hours
+    for folder in map(os.path.dirname, outputs):
+        if not os.path.isdir(folder):
             raise FileNotFoundError(f'no folder to write to at {folder}')
+    if len(outputs) > len(set(outputs)):
+        raise ValueError(f'--list and --out are both {args.out}: give each a file of its own')
     images = find(args.dir, args.ann_file, args.channels, args.folders)
     print(f'{len(images.paths)} images in {args.dir}', flush=True)
     if images.passed_over:

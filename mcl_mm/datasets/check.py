@@ -87,6 +87,7 @@ def find(
     """
     ann_file = ann_file and os.path.abspath(ann_file)
     settings = dict(ann_file=ann_file, channels=channels, folders=folders)
+    folder = os.path.expanduser(folder)
     dataset = UnlabelledImages(folder, pipeline=[], lazy_init=True, **settings)
     paths = [info['img_path'] for info in dataset.find_images()]
     if not ann_file:

@@ -54,7 +54,7 @@ def read_ids(path: Path, what: str, items: list, key: str) -> list:
     """
     for number, item in enumerate(items, 1):
         value = item.get(key) if isinstance(item, dict) else None
-        finite = isinstance(value, (int, float)) and math.isfinite(value)
+        finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if isinstance(value, bool) or not (finite or isinstance(value, str)):
             got = repr(value)[:50] if isinstance(item, dict) else repr(item)[:50]
             raise ValueError(

@@ -1,6 +1,8 @@
 """Lists of images: text files with a path, or a path and a label, on each line."""
 
 import codecs
+import contextlib
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -44,12 +46,22 @@ def read_list(path: str, extensions: Sequence[str]) -> list[tuple[int, str]]:
         text = data.decode('utf-8', 'surrogateescape')
     if '\0' in text:
         raise ValueError(f'{path} is not a text file: save it as UTF-8, with one path on each line')
-    if path.endswith('.json') or text.lstrip()[:1] in ('{', '['):
+    if path.endswith('.json') or is_json(text):
         raise ValueError(
             f'{path} is a JSON file, not a list of images: write a text file with one path on each line'
         )
     lines = enumerate((line.rstrip() for line in re.split(r'\r\n|\n|\r', text)), 1)
     return [(n, line) for n, line in lines if line and not is_comment(line, extensions)]
+
+
+def is_json(text: str) -> bool:
+    """Whether a text, or its first line, is JSON; names of folders may begin with a bracket, too."""
+    start = text.lstrip()
+    for part in (start, start.partition('\n')[0]) if start[:1] in ('{', '[') else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(part)
+            return True
+    return False
 
 
 def is_comment(line: str, extensions: Sequence[str]) -> bool:

@@ -76,7 +76,7 @@ def read_page(page: Any) -> np.ndarray:
         if "requires the 'imagecodecs' package" not in str(error):
             raise
         raise NoReaderError(
-            f'{str(error).split()[0].lstrip("<")} of TIFFs needs imagecodecs: pip install imagecodecs'
+            f'{str(error).split(":")[0].lstrip("<")} needs imagecodecs: pip install imagecodecs'
         ) from None
 
 

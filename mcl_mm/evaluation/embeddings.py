@@ -22,7 +22,7 @@ from mcl_mm.datasets import LoadAnyImage, UnlabelledImages
 from mcl_mm.datasets.decoding import shown
 from mcl_mm.engine.start_summary import view_sides
 from mcl_mm.engine.value_range_hook import use_range
-from mcl_mm.files import atomic_path, make_folder, write_text
+from mcl_mm.files import atomic_path, check_output, write_text
 from mcl_mm.transfer import check_whole, read_checkpoint
 from mcl_mm.transfer.detector.settings import build, scope_of
 from mcl_mm.transfer.export import describe, input_text
@@ -219,7 +219,7 @@ def check_file(path: Path) -> None:
             raise OSError(
                 'Parquet needs PyArrow: pip install pyarrow, or let the name end in .npz'
             ) from None
-    make_folder(path.parent)
+    check_output(path)
 
 
 def write_embeddings(path: Path, names: Sequence[str], vectors: np.ndarray) -> None:

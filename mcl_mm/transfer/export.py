@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import mcl_mm
-from mcl_mm.files import write_bytes
+from mcl_mm.files import check_output, write_bytes
 
 from .checkpoint import read_checkpoint
 from .formats.detectron2 import to_detectron2, write_pickle
@@ -128,7 +128,8 @@ def export(path: str, out: str, name: str = 'mmdet') -> Export:
 
 
 def refuse_itself(path: str, out: str) -> None:
-    """Raise ValueError if the file to write is the one that is read."""
+    """Refuse an output that is the file that is read, ValueError, or cannot be written, OSError."""
+    check_output(out)
     if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
         raise ValueError(f'{out} is the checkpoint itself: give the new file another name')
 

@@ -85,6 +85,11 @@ def test_without_files_to_write_the_bad_images_are_printed(image_folder, capsys)
             ['{}/images', '--out', '/nowhere/bad.txt'],
             'FileNotFoundError: no folder to write to at /nowhere',
         ),
+        (['{}/images', '--list', '{}/empty'], 'IsADirectoryError: .*give the name of a file'),
+        (
+            ['{}/images', '--list', '{}/a', '--out', '{}/./a'],
+            'ValueError: --list and --out are both',
+        ),
         (['{}/images', '--ann-file', '/nowhere.txt'], 'FileNotFoundError: no list of images at'),
         (['{}/images', '--workers', '0'], 'ValueError: --workers must be at least 1'),
     ],
@@ -94,6 +99,13 @@ def test_bad_input_ends_in_one_clear_error(tmp_path, capsys, arguments, message)
     draw_images(tmp_path / 'images', 1)
     code, _ = check(capsys, *(a.format(tmp_path) for a in arguments))
     assert re.match(message, code)
+
+
+def test_a_folder_below_the_home_folder(tmp_path, capsys, monkeypatch):
+    draw_images(tmp_path / 'images', 2)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert check(capsys, '~/images', '--list', tmp_path / 'good.txt')[0] == 0
+    assert (tmp_path / 'good.txt').read_text() == '0000.jpg\n0001.jpg\n'
 
 
 def test_interrupted_check_says_how_far_it_came_and_writes_no_list(tmp_path):

@@ -76,6 +76,8 @@ def test_names_of_windows(tmp_path):
     [
         ('list.txt', 'a.jpg\n'.encode('utf-16-le'), 'not a text file: save it as UTF-8'),
         ('list.txt', b'{"images": []}', 'is a JSON file, not a list of images'),
+        ('list.txt', b'["a.jpg",\n "b.jpg"]', 'is a JSON file, not a list of images'),
+        ('lines.txt', b'{"image": "a.jpg"}\n{"image": "b.jpg"}', 'is a JSON file'),
         ('a.json', b'a.jpg', 'is a JSON file'),
     ],
 )
@@ -83,3 +85,9 @@ def test_what_is_no_list_is_said(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['[2020] a/b.jpg', '{x}.jpg', '[1, 2].jpg', '[[[[.jpg', '{'])
+def test_names_may_begin_with_brackets(tmp_path, name):
+    (tmp_path / 'list.txt').write_text(f'{name}\nb.jpg\n')
+    assert read(tmp_path / 'list.txt') == [name, 'b.jpg']

@@ -125,7 +125,9 @@ def test_a_reader_that_is_not_installed_is_named(tmp_path, monkeypatch):
 def test_a_codec_that_is_not_installed_is_named(tmp_path):
     image = Image.fromarray(draw('u1', (40, 50, 3)))
     image.save(tmp_path / 'a.tif', compression='tiff_lzw')
-    with pytest.raises(BadImageError, match='no reader: COMPRESSION.LZW .*pip install imagecodecs'):
+    with pytest.raises(
+        BadImageError, match='no reader: COMPRESSION.LZW needs .*pip install imagecodecs'
+    ):
         read_channels(str(tmp_path / 'a.tif'), 3)
 
 
