@@ -24,6 +24,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .no_weights import check_file, check_values, other_content
+
 try:
     from numpy._core import multiarray
 except ImportError:  # NumPy below 1.26
@@ -109,7 +111,8 @@ def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str
         names of single entries among them that are no tensors.
 
     Raises:
-        ValueError: There are no weights, or other things are more than they.
+        ValueError: There are no weights, or other things are more than they; or they have no values, or
+            values that are not finite.
     """
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not weights')
@@ -118,9 +121,9 @@ def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str
     weights = {str(k).removeprefix('module.'): v for k, v in entries.items() if torch.is_tensor(v)}
     if 2 * len(weights) <= len(entries) or not weights:
         raise ValueError(
-            f'{path} holds no state_dict, a mapping from names to tensors, but '
-            f'{", ".join(map(str, checkpoint))}'
+            f'{path} holds no state_dict, a mapping from names to tensors, {other_content(checkpoint, path)}'
         )
+    check_values(weights, path)
     return weights, [str(k) for k, v in entries.items() if not torch.is_tensor(v)]
 
 
@@ -141,10 +144,13 @@ def read_file(path: Path, map_location: Any = 'cpu') -> Any:
         ValueError: It is not a checkpoint, or it needs pickled code to be run.
     """
     path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f'{path} is a folder: give the file of weights in it')
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint at {os.path.abspath(path)}')
     if is_safetensors(path):
         return read_safetensors(path)
+    check_file(path)
     if str(path).endswith('.safetensors'):
         raise ValueError(f'{path} is named as safetensors but is something else, or damaged')
     try:
