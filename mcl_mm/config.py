@@ -5,8 +5,9 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path
 
@@ -56,6 +57,37 @@ def describe(recipe: str) -> str:
     """The first line of a recipe's file: what it is for."""
     with open(RECIPES / f'{recipe}.py', encoding='utf-8') as file:
         return file.readline().lstrip('# ').strip()
+
+
+def override(cfg: Config, options: Optional[Mapping[str, Any]]) -> None:
+    """Put settings of a command line into a config.
+
+    Args:
+        cfg (Config): Changed in place.
+        options (Mapping[str, Any], optional): As ``{'a.b': value}``. Defaults to None.
+
+    Raises:
+        ValueError: A key has no place, or is nearly one that is there; a slip of the pen would change
+            nothing.
+    """
+    for key, value in (options or {}).items():
+        part = cfg
+        if not all(key.split('.')):
+            raise ValueError(f'{key!r} is no setting: write names with a dot between them')
+        for name in key.split('.'):
+            near = difflib.get_close_matches(name, list(part), 1, 0.9) if name not in part else []
+            if near:
+                raise ValueError(f'{key}: {name} is no setting here. Did you mean {near[0]}?')
+            part = part.get(name)
+            if not isinstance(part, Mapping):
+                break
+        try:
+            cfg.merge_from_dict({key: value})
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(
+                f'{key}={value} has no place in {cfg.filename}: only a dict has settings inside, and items '
+                'of a list are named by their number, as custom_hooks.0.priority'
+            ) from error
 
 
 def portable_text(path: str) -> str:

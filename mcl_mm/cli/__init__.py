@@ -102,7 +102,10 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
         parser = command_parser(name, argparse.ArgumentParser(prog=f'mcl-mm {name}'))
     else:
         parser = command_parser(name)
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except ValueError as error:  # MMEngine's reader of key=value
+        parser.error(f'settings are written key=value, lists as key="[a,b]" ({error})')
     args.command_line = shlex.join(['mcl-mm', name, *argv])
     try:
         code = args.run(args)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.config import Config
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.evaluation.montage_picture import draw_montages
 
     if not cv2.haveImageWriter(args.out):
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     configs = {}
     for path in map(find_config, args.config):
         cfg = Config.fromfile(path)
-        cfg.merge_from_dict(args.cfg_options or {})
+        override(cfg, args.cfg_options)
         follow_channels(cfg)
         configs[Path(path).stem if Path(path).stem not in configs else path] = cfg
     picture, count = draw_montages(configs, args.batch_size, args.seed)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from mmengine.config import Config
 
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.datasets.teacher_cache import write_cache
     from mcl_mm.evaluation.teacher_embeddings import embed_by_teacher
     from mcl_mm.files import check_output
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'the name of the file must end in .safetensors, not {args.out}')
     check_output(args.out)  # not after hours
     cfg = Config.fromfile(find_config(args.config))
-    cfg.merge_from_dict(args.cfg_options or {})
+    override(cfg, args.cfg_options)
     if args.data:
         cfg.train_dataloader.dataset.data_root = args.data
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare and print."""
     from mmengine.config import Config
 
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.evaluation import methods as ways
     from mcl_mm.evaluation.compare_pretrain import compare_methods, table
     from mcl_mm.evaluation.records import Book
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     book = args.ledger and Book(args.ledger, args.command_line)
     try:
         detector = Config.fromfile(path)
-        detector.merge_from_dict(args.detector_options or {})
+        override(detector, args.detector_options)
         others = named_starts(detector, args.start, out, args.gpus)
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
         ways.check(methods, detector)

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare and print."""
     from mmengine.config import Config
 
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.evaluation.compare_transfer import compare_starts, table
     from mcl_mm.evaluation.records import Book
     from mcl_mm.evaluation.starts import chosen_starts
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     book = args.ledger and Book(args.ledger, args.command_line)
     try:
         cfg = Config.fromfile(path)
-        cfg.merge_from_dict(args.cfg_options or {})
+        override(cfg, args.cfg_options)
         starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
         results = compare_starts(cfg, starts, args.seeds, out, args.gpus, book)
     except Exception as error:  # configs are code, and raise anything

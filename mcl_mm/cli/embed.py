@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.config import Config
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.datasets.lists import write_list
     from mcl_mm.evaluation import embeddings as e
     from mcl_mm.evaluation.near_duplicates import near_duplicates, spread_out
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'--threshold is a cosine and must lie in [-1, 1], got {args.threshold}')
     e.check_file(args.out)
     cfg = Config.fromfile(find_config(args.config))
-    cfg.merge_from_dict(args.cfg_options or {})
+    override(cfg, args.cfg_options)
     follow_channels(cfg)
     embedder, ranges = e.load_embedder(cfg, args.checkpoint)
     embedder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))

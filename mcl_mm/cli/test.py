@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate."""
     from mmengine.config import Config
 
-    from mcl_mm.config import find_config
+    from mcl_mm.config import find_config, override
     from mcl_mm.evaluation.png_visualizer import draw_into
     from mcl_mm.evaluation.trained import load_trained
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = find_config(args.config)
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(args.cfg_options or {})
+    override(cfg, args.cfg_options)
     name = os.path.splitext(os.path.basename(path))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
     cfg.launcher = args.launcher

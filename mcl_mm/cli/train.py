@@ -73,14 +73,16 @@ def run(args: argparse.Namespace) -> None:
     options = dict(args.cfg_options or {})
     if args.data is not None:
         options['train_dataloader.dataset.data_root'] = args.data
-    cfg = engine.load_config(find_config(args.config), args.work_dir, options, args.launcher)
-    if args.amp:
-        engine.use_mixed_precision(cfg)
-    if args.auto_scale_lr:
-        engine.scale_learning_rate(cfg)
-    engine.adapt_to_machine(cfg, options)
-    runner = engine.start(cfg, args.resume)
+    with engine.building(args.config):
+        cfg = engine.load_config(find_config(args.config), args.work_dir, options, args.launcher)
+        if args.amp:
+            engine.use_mixed_precision(cfg)
+        if args.auto_scale_lr:
+            engine.scale_learning_rate(cfg)
+        engine.adapt_to_machine(cfg, options)
+        runner = engine.start(cfg, args.resume)
     try:
-        engine.train(runner)
+        with engine.building(args.config):  # what MMEngine builds last: optimiser and schedule
+            engine.train(runner)
     except engine.RunError as error:
         sys.exit(str(error))

@@ -55,12 +55,17 @@ class FollowConfigHook(Hook):
         """
         if not resumes(runner):
             return
+        if not (checkpoint.get('optimizer') or {}):
+            raise ResumeError(
+                'the checkpoint has no state of the optimiser, as with save_optimizer=False, and the rates '
+                'would begin anew. Start from the weights, with load_from instead of --resume'
+            )
         meta = checkpoint['meta']
         changes = [*place_in_epochs(runner, meta)]
         check_length(runner, meta)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             print_log("Several optimisers: rates and schedules are the checkpoint's.", 'current')
-        elif 'optimizer' in checkpoint:
+        else:
             changes += compare_settings(runner, checkpoint)
             if changes:
                 take_settings(runner, checkpoint)

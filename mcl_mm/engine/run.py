@@ -4,14 +4,16 @@ import contextlib
 import importlib
 import io
 import os.path as osp
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
 
 from mcl_mm.channels import follow_channels
-from mcl_mm.config import type_name
+from mcl_mm.config import override, type_name
+from mcl_mm.datasets.settings import check_number
 
 from .bad_images_hook import TooManyBadImagesError
 from .cpu import adapt_to_cpu, replace_sync_bn
@@ -25,6 +27,52 @@ from .start_summary import StartSummaryHook
 
 class RunError(Exception):
     """A run has ended for a reason that one sentence tells."""
+
+
+# What MMEngine and PyTorch raise while they build what a config says.
+UNBUILDABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
+)
+LOOPS = ('run_iter', 'run_epoch')
+
+
+@contextlib.contextmanager
+def building(config: str) -> Iterator[None]:
+    """Make one sentence of what libraries raise on settings that do not fit.
+
+    Args:
+        config (str): Its file, for the message.
+
+    Raises:
+        ValueError: Names the setting as far as the library does, and the line of code that gave up.
+    """
+    try:
+        yield
+    except UNBUILDABLE as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if any(frame.name in LOOPS for frame in frames):  # it is built, and fails at its work
+            raise
+        place = frames[-1]
+        reason = ' '.join(str(error.args[0] if error.args else error).split())
+        reason = reason if len(reason) <= 300 else f'{reason[:300]} ...'
+        raise ValueError(
+            f'{config} cannot be built with these settings and --cfg-options: {type(error).__name__}: '
+            f'{reason} ({place.filename}, line {place.lineno})'
+        ) from error
+
+
+def check_length(cfg: Config) -> None:
+    """Refuse a length of training, or between checkpoints, that is none.
+
+    Raises:
+        ValueError: It is no whole number, or below 1.
+    """
+    loop, hooks = cfg.get('train_cfg') or {}, cfg.get('default_hooks') or {}
+    for name in ('max_iters', 'max_epochs'):
+        if isinstance(loop, Mapping) and name in loop:
+            check_number(f'train_cfg.{name}', loop[name], low=1, whole=True)
+    interval = (hooks.get('checkpoint') or {}).get('interval', 1)
+    check_number('default_hooks.checkpoint.interval', interval, whole=True)
 
 
 def load_config(
@@ -48,7 +96,7 @@ def load_config(
     """
     check_launcher(launcher)
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(dict(options or {}))
+    override(cfg, options)
     follow_channels(cfg)
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
@@ -127,6 +175,7 @@ def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """
     if resume not in (None, 'auto') and not osp.isfile(resume):
         raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
+    check_length(cfg)
     check_sides(cfg)
     log_locally(cfg)
     runner = QuietRunner.from_cfg(cfg)

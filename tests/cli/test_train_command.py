@@ -33,3 +33,36 @@ def test_a_mistyped_name_is_one_sentence(tmp_path, monkeypatch, arguments, sente
         call_tool(monkeypatch, 'train', *arguments)
     assert len(str(end.value.code).splitlines()) == 1
     assert re.search(sentence, str(end.value.code))
+
+
+@pytest.mark.parametrize(
+    ('setting', 'sentence'),
+    [
+        ('model.backbone.dept=18', "cannot be built with these .* 'dept'"),
+        ('model.type=MCLL', 'cannot be built with these settings .* MCLL is not in'),
+        ('model=3', 'cannot be built with these settings'),
+        ('optim_wrapper.optimizer.lr=abc', "cannot be built with these settings .* 'str'"),
+        ('optim_wrapper.optimizer.type=AdamZ', 'cannot be built with these settings'),
+        ('param_scheduler.0.end=x', 'cannot be built with these settings'),
+        ('train_cfg.max_iters=0', 'train_cfg.max_iters must be a whole number from 1, got 0'),
+        ('train_cfg.max_iters=ten', 'train_cfg.max_iters must be a whole number from 1'),
+        ('default_hooks.checkpoint.interval=half', 'checkpoint.interval must be a whole number'),
+        ('train_dataloder.batch_size=4', 'Did you mean train_dataloader'),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_one_sentence(tmp_path, monkeypatch, setting, sentence):
+    images = draw_images(tmp_path / 'images', 6)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        call_tool(monkeypatch, 'train', 'quickstart/pretrain', '--data', images, '--cfg-options', *SMALL,
+                  setting)  # fmt: skip
+    assert len(str(end.value.code).splitlines()) == 1
+    assert re.search(sentence, str(end.value.code))
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_a_setting_without_a_value_is_wrong_usage(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        call_tool(monkeypatch, 'train', 'quickstart/pretrain', '--cfg-options', 'train_cfg')
+    assert end.value.code == 2
+    assert 'settings are written key=value' in capsys.readouterr().err
