@@ -189,6 +189,20 @@ def test_another_optimiser_is_refused(make, tmp_path, optimizer):
         trained(make(optimizer=optimizer), str(tmp_path / 'iter_4.pth'))
 
 
+@pytest.mark.parametrize('left', [None, {}])
+def test_a_checkpoint_without_the_optimiser_is_refused(make, tmp_path, left):
+    trained(make(6))
+    checkpoint = torch.load(tmp_path / 'iter_6.pth', weights_only=False)
+    checkpoint['optimizer'] = left
+    if left is None:  # as with save_optimizer=False
+        del checkpoint['optimizer']
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(
+        ResumeError, match='no state of the optimiser.*load_from instead of --resume'
+    ):
+        trained(make(9), str(tmp_path / 'other.pth'))
+
+
 def test_the_seed_stays_and_that_is_said(make, tmp_path, said):
     settings = dict(randomness=dict(seed=1), cfg=dict(randomness=dict(seed=1)))
     trained(make(**settings))
