@@ -141,6 +141,7 @@ def test_the_command_prints_what_can_be_piped(monkeypatch, capsys):
 def some_config():
     return Config(
         dict(train=dict(batch_size=4, depth=18), hooks=[dict(type='A', x=1)], num=3),
+        cfg_text='#',
         filename='a.py',
     )
 
