@@ -128,6 +128,16 @@ def wait(process: multiprocessing.Process, work_dir: Path, code: int = 0, timeou
     return output
 
 
+def run_two(config: Path, work_dir: Path, port: str, *options: str, code: int = 0) -> None:
+    """Start or resume a run of two processes, as torchrun starts them, and wait for its end."""
+    ranks = [
+        dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        for rank in '01'
+    ]
+    for process in [start(config, work_dir, *options, env=env) for env in ranks]:
+        wait(process, work_dir, code)
+
+
 def launch(config: Path, work_dir: Path, *options: str, processes: int, port: str):
     """Start or resume a run of several processes by tools/dist_train.sh; returns the launcher."""
     paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]

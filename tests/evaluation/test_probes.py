@@ -300,6 +300,8 @@ def pretrain(folder, images, hooks, by_epoch, dtype):
             'log_level': 'ERROR',
         }
     )
+    for pipeline in cfg.train_dataloader.dataset.pipeline[1].transforms:
+        pipeline[0].scale = 64
     if dtype == 'bfloat16':
         cfg.optim_wrapper.type = 'mcl_mm.CPUAmpOptimWrapper'
     if by_epoch:
