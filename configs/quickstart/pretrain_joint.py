@@ -1,4 +1,4 @@
-# pretrain.py with one pass of the backbone for all sheets of a side: its batch norm sees what the published one sees.
+# pretrain.py with one pass of the backbone for all sheets of a side, so that batch norm sees all of them.
 # mcl-mm train quickstart/pretrain_joint --data DIR
 # 0.44 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
 _base_ = [
