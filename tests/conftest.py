@@ -27,9 +27,23 @@ from PIL import Image
 from mcl_mm.cli import main
 from mcl_mm.engine.stop_signal import SIGNALS
 from mcl_mm.registry import MODELS
-from mcl_mm.transfer.detector import child_config  # noqa: F401  (formats what it writes; see below)
+from mcl_mm.transfer.detector import child_config
 
 ROOT = Path(__file__).parents[1]
+
+
+def remembered(function):
+    """A function of a text and settings that computes the same only once."""
+    known = {}
+
+    def call(text, **settings):
+        key = text, repr(settings)
+        if key not in known:
+            known[key] = function(text, **settings)
+        return known[key]
+
+    return call
+
 
 # Two cores, many small processes: more threads only wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -37,6 +51,8 @@ MMLogger.get_instance('mmengine', log_level='ERROR')
 # Every run writes its config five times over. To format a detector's for the eye takes seconds each time.
 # What writes configs for users, child_config, has the real function by now.
 yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
+# It formats what it loads as well, the same text many times over.
+child_config.FormatCode = remembered(child_config.FormatCode)
 # For each base mmdet::NAME, MMEngine reads all hundred metafiles of MMDetection.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 

@@ -321,7 +321,35 @@ DATA = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+# At the length of this test they are the run of another one.
+ONLY_LONGER = (
+    'mask-rcnn_r50_fpn_mcl_2x_coco',
+    'mask-rcnn_r50_fpn_mcl-2fc_2x_coco',
+    'coco_R_50_FPN_CONV_3x_moco',
+    'coco_R_50_RetinaNet_2x_moco',
+    'coco_R_50_RetinaNet_3x_moco',
+)
+
+
+def without_length(name):
+    """A config's settings without those that its length decides, and its own paths."""
+    lengths = tuple(LONGER) + ('param_scheduler', 'work_dir')
+    return {k: v for k, v in flatten(load(name).to_dict()).items() if not k.startswith(lengths)}
+
+
+@pytest.mark.parametrize(
+    ('longer', 'other'),
+    zip(
+        ONLY_LONGER,
+        ['mask-rcnn_r50_fpn_mcl_1x_coco', 'mask-rcnn_r50_fpn_mcl-2fc_1x_coco',
+         'mask-rcnn_r50_fpn_mcl_1x_coco', *['retinanet_r50_fpn_mcl_1x_coco'] * 2],
+    ),
+)  # fmt: skip
+def test_some_are_only_longer(longer, other):
+    assert without_length(longer) == without_length(other)
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in ONLY_LONGER])
 def test_trains_from_an_export_and_evaluates(name, tmp_path, monkeypatch):
     """With a learning rate of 0, so that at the end the weights are those it started from."""
     write, root, metrics, needs = next(DATA[key] for key in DATA if key in name)

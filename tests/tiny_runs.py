@@ -1,6 +1,5 @@
 """Pre-training runs of seconds, from the shipped configs, to be interrupted and compared."""
 
-import gc
 import json
 import multiprocessing
 import os
@@ -11,17 +10,11 @@ from typing import Optional
 
 import torch
 
-from mcl_mm.cli import main
+from processes import CONTEXT, TIMEOUT, run_command
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT = 240  # seconds for a run of a few
 WORKERS = ('train_dataloader.num_workers=2', 'train_dataloader.persistent_workers=True')
 TIMES = ('time', 'data_time', 'memory', 'images_per_second')  # and other scalars never the same
-# Importing takes longer than the runs: they are forked from a process that has done it.
-CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(
-    ['faults', 'mcl_mm.cli.train', 'pytest', 'mmpretrain.models', 'mmpretrain.datasets']
-)
 
 # What the two shipped recipes need to be tiny. 9 images, 2 a batch: 4 iterations an epoch, 12 a run.
 CONFIG = """
@@ -100,19 +93,11 @@ def start(
     arguments = [str(config), '--work-dir', str(work_dir), '--resume', resume]
     arguments += ['--launcher', 'pytorch'] if env else []
     arguments += ['--cfg-options', *options] if options else []
-    process = CONTEXT.Process(target=train, args=(arguments, f'{work_dir}.log', env or {}))
+    process = CONTEXT.Process(
+        target=run_command, args=('train', arguments, f'{work_dir}.log', env or {})
+    )
     process.start()
     return process
-
-
-def train(arguments: list[str], log: str, env: dict[str, str]) -> None:
-    """What such a process does."""
-    os.environ.update(env)
-    gc.freeze()  # what is imported need not be searched when MMEngine collects garbage
-    with open(log, 'ab') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    main('train', arguments)
 
 
 def run(config: Path, work_dir: Path, *options: str, code: int = 0, resume: str = 'auto') -> str:
@@ -141,6 +126,16 @@ def wait(process: multiprocessing.Process, work_dir: Path, code: int = 0, timeou
         raise AssertionError(f'still there after {timeout} s: {last}')
     assert process.exitcode == code, f'exit code {process.exitcode} instead of {code}: {last}'
     return output
+
+
+def run_two(config: Path, work_dir: Path, port: str, *options: str, code: int = 0) -> None:
+    """Start or resume a run of two processes, as torchrun starts them, and wait for its end."""
+    ranks = [
+        dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        for rank in '01'
+    ]
+    for process in [start(config, work_dir, *options, env=env) for env in ranks]:
+        wait(process, work_dir, code)
 
 
 def launch(config: Path, work_dir: Path, *options: str, processes: int, port: str):

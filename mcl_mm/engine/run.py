@@ -1,6 +1,7 @@
 """A run of MMEngine's Runner, from a config and a command line to its end."""
 
 import contextlib
+import functools
 import importlib
 import io
 import os.path as osp
@@ -10,6 +11,7 @@ from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
+from yapf.yapflib import yapf_api
 
 from mcl_mm.channels import follow_channels
 from mcl_mm.config import override, type_name
@@ -163,6 +165,25 @@ def log_locally(cfg: Config) -> None:
         cfg.visualizer = dict(visualizer, vis_backends=[*backends, dict(type='LocalVisBackend')])
 
 
+@functools.cache
+def format_once() -> None:
+    """Have this process format each text of a config once, whoever asks.
+
+    A run writes its config to five places. MMEngine formats it anew for each, which takes a second, or
+    several for a detector.
+    """
+    format_code, known = yapf_api.FormatCode, {}
+
+    def remembered(text: str, **settings: Any) -> tuple[str, bool]:
+        key = text, repr(settings)
+        if key not in known:
+            known.clear()
+            known[key] = format_code(text, **settings)
+        return known[key]
+
+    yapf_api.FormatCode = remembered
+
+
 def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """Build a run, and find out whether it would come to its end.
 
@@ -178,6 +199,7 @@ def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     check_length(cfg)
     check_sides(cfg)
     log_locally(cfg)
+    format_once()
     runner = QuietRunner.from_cfg(cfg)
     for hook in (FollowConfigHook(), StartSummaryHook()):
         runner.register_hook(hook)

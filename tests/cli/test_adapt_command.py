@@ -1,15 +1,15 @@
 """``mcl-mm adapt`` as a user calls it: what it writes runs as written."""
 
 import re
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from command_line import call, run, succeed
+from command_line import call, succeed
 from conftest import ROOT, draw_images
 from mcl_mm.transfer.detector import write_configs
+from processes import forked
 
 # A user's own small data set.
 SCENES = """
@@ -300,6 +300,6 @@ def test_bad_input_ends_in_one_clear_error(monkeypatch, tmp_path, arguments, mes
 
 
 def test_refusal_sets_the_exit_code():
-    process = run(sys.executable, 'tools/adapt.py', '/nowhere.py')
+    process = forked('-m', 'mcl_mm', 'adapt', '/nowhere.py')
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == 'FileNotFoundError: no config at /nowhere.py'

@@ -121,7 +121,7 @@ def test_interrupted_check_says_how_far_it_came_and_writes_no_list(tmp_path):
     )  # fmt: skip
     printed = process.stdout.readline()
     assert 'images in' in printed, process.communicate()
-    time.sleep(10)
+    time.sleep(5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130

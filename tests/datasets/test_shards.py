@@ -20,6 +20,7 @@ from mcl_mm.datasets.pack import index, pack
 from mcl_mm.datasets.storage import read_bytes, unpacked
 from mcl_mm.datasets.storage.shards import INDEX, OPEN_SHARDS
 from mcl_mm.engine.exact_resume import fingerprint
+from processes import CONTEXT
 
 PIPELINE = [
     dict(type='mcl_mm.LoadAnyImage', min_side=32),
@@ -150,7 +151,11 @@ def test_folders_of_the_set_can_be_chosen(loose, packed):
         build(packed, folders=['ca'])
 
 
-@pytest.mark.parametrize(('context', 'workers', 'epochs'), [('fork', 2, 2), ('spawn', 1, 1)])
+@pytest.mark.parametrize(
+    ('context', 'workers', 'epochs'),
+    [('fork', 2, 2), (CONTEXT, 1, 1)],
+    ids=['fork', 'forkserver'],
+)
 def test_data_workers_read_the_same(packed, context, workers, epochs):
     dataset = build(packed)
     alone = [sample(dataset, place)[1].img_path for place in range(12)]

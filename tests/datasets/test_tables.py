@@ -14,6 +14,7 @@ from conftest import draw_images
 from mcl_mm.datasets import LabelledImages, UnlabelledImages
 from mcl_mm.datasets.check import check, find, write_good
 from mcl_mm.datasets.storage import read_bytes
+from processes import CONTEXT
 
 PIPELINE = [
     dict(type='mcl_mm.LoadAnyImage', min_side=32),
@@ -202,7 +203,9 @@ def test_bad_images_give_way_and_are_found(library, loose, records, tmp_path):
     assert 'bad_images' not in good[4]['data_samples']
 
 
-@pytest.mark.parametrize(('context', 'workers'), [('fork', 2), ('spawn', 1)])
+@pytest.mark.parametrize(
+    ('context', 'workers'), [('fork', 2), (CONTEXT, 1)], ids=['fork', 'forkserver']
+)
 def test_data_workers_read_the_same(library, records, tmp_path, context, workers):
     table(library, records).save_to_disk(str(tmp_path / 'saved'))
     dataset = UnlabelledImages(

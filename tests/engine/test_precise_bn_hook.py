@@ -1,12 +1,10 @@
 """Running statistics before evaluation are those of many training batches; training goes on unmoved."""
 
 import functools
-import os
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseDataPreprocessor, BaseModel
@@ -17,6 +15,7 @@ from torch import nn
 from mcl_mm.engine import PreciseBNHook
 from mcl_mm.engine.precise_bn_hook import batch_sums
 from mcl_mm.registry import DATASETS, HOOKS
+from processes import run_ranks
 
 IMAGES, BATCH = 12, 4
 
@@ -216,12 +215,7 @@ def test_num_batches_is_checked():
         HOOKS.build(dict(type='PreciseBNHook', num_batches=0))
 
 
-def one_rank(rank, port, work_dir, queue):
-    torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = str(rank)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
-    )
+def one_rank(rank, work_dir):
     model, _ = run(
         work_dir,
         [dict(type='PreciseBNHook')],
@@ -230,23 +224,11 @@ def one_rank(rank, port, work_dir, queue):
         model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None),
     )
     state = {name: value.numpy() for name, value in model.state_dict().items()}
-    queue.put((rank, [batch.numpy() for batch in model.measured], state))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return [batch.numpy() for batch in model.measured], state
 
 
 def test_statistics_of_all_processes_are_averaged(tmp_path, free_port):
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [
-        context.Process(target=one_rank, args=(r, free_port, tmp_path, queue)) for r in range(2)
-    ]
-    for process in processes:
-        process.start()
-    results = {rank: rest for rank, *rest in (queue.get(timeout=90) for _ in processes)}
-    for process in processes:
-        process.join()
-    (first, state), (second, other) = results[0], results[1]
+    (first, state), (second, other) = run_ranks(one_rank, 2, free_port, tmp_path)
     assert not np.allclose(first[0], second[0], atol=1)  # each its own images
     model = Net()
     model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})

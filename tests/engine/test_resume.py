@@ -18,8 +18,7 @@ from tiny_runs import (
     final_state,
     launch,
     run,
-    start,
-    wait,
+    run_two,
     write_config,
 )
 
@@ -172,16 +171,6 @@ def test_step_that_was_not_finite_is_repeated(uninterrupted, folder):
     assert f'FloatingPointError: iteration {at + 1}: not finite: loss_q_level_0' in output
     run(config, work_dir, resume=str(work_dir / f'nonfinite_iter_{at + 1}/state.pth'))
     check_same_run(work_dir, whole, begin=at + 1)
-
-
-def run_two(config, work_dir, port, *options, code=0):
-    """Two processes, as torchrun starts them."""
-    ranks = [
-        dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-        for rank in '01'
-    ]
-    for process in [start(config, work_dir, *options, env=env) for env in ranks]:
-        wait(process, work_dir, code)
 
 
 def test_two_processes_stop_together_and_resume(folder, free_port):

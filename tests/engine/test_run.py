@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from yapf.yapflib import yapf_api
 
 from conftest import draw_images
 from mcl_mm.config import type_name
 from mcl_mm.engine.follow_config import ResumeError
 from mcl_mm.engine.run import (
     RunError,
+    format_once,
     load_config,
     log_locally,
     scale_learning_rate,
@@ -18,6 +20,7 @@ from mcl_mm.engine.run import (
     train,
 )
 from mcl_mm.engine.stop_signal import SIGNALS
+from mcl_mm.transfer.detector import child_config
 from tiny_runs import write_config
 
 
@@ -103,3 +106,20 @@ def test_every_run_leaves_a_log_that_can_be_read(visualizer, expected):
     cfg = Config(dict(visualizer=visualizer))
     log_locally(cfg)
     assert list(map(type_name, cfg.visualizer.vis_backends)) == expected
+
+
+def test_a_run_formats_each_text_of_its_config_once(monkeypatch):
+    formatted = []
+
+    def format_code(text, **settings):
+        formatted.append(text)
+        return child_config.FormatCode(text, **settings)
+
+    monkeypatch.setattr(yapf_api, 'FormatCode', format_code)
+    one, other = Config(dict(a=dict(b=[1, 2]))), Config(dict(a=3))
+    expected = [config.pretty_text for config in (one, one, other)]
+    formatted.clear()
+    format_once.__wrapped__()
+    assert [config.pretty_text for config in (one, one, other)] == expected
+    assert len(formatted) == 2
+    assert expected[0] == 'a = dict(b=[\n    1,\n    2,\n])\n'

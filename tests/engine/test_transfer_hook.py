@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
@@ -17,6 +16,7 @@ from conftest import build_detector, tiny_detector
 from mcl_mm.engine import TransferHook
 from mcl_mm.engine.start_check import check_load_from
 from mcl_mm.transfer import to_mmdet
+from processes import run_ranks
 
 RETINANET = 'retinanet/retinanet_r50_fpn_1x_coco.py'
 HOOK = dict(type='mcl_mm.TransferHook')
@@ -227,12 +227,8 @@ def test_a_run_without_weights_is_told(make_runner, caplog):
         assert ('No load_from' in caplog.text) == told
 
 
-def one_rank(rank, port, path, queue):
+def one_rank(rank, path):
     """Load a file that does not fit in one of two processes; tell what was raised and printed."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
-    )
     runner = Runner(
         model=MMDistributedDataParallel(build_detector(tiny_detector(RETINANET).model)),
         work_dir=str(path.parent / 'dist'),
@@ -246,24 +242,12 @@ def one_rank(rank, port, path, queue):
             handler.setStream(stream)
     try:
         runner.load_or_resume()
-        queue.put((rank, None, None))
     except ValueError as error:
-        queue.put((rank, str(error), stream.getvalue()))
-    torch.distributed.destroy_process_group()
+        return str(error), stream.getvalue()
 
 
 def test_all_of_several_processes_end_and_one_prints(pretrained, tmp_path, free_port):
     torch.save(dict(state_dict=pretrained.state_dict()), tmp_path / 'whole.pth')
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    ranks = [
-        context.Process(target=one_rank, args=(r, free_port, tmp_path / 'whole.pth', queue))
-        for r in range(2)
-    ]
-    for process in ranks:
-        process.start()
-    results = sorted(queue.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join()
-    assert all('first: mcl-mm export ' in error for _, error, _ in results)
-    assert ['not-exported' in printed for _, _, printed in results] == [True, False]
+    results = run_ranks(one_rank, 2, free_port, tmp_path / 'whole.pth')
+    assert all('first: mcl-mm export ' in error for error, _ in results)
+    assert ['not-exported' in printed for _, printed in results] == [True, False]

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
@@ -23,6 +22,7 @@ from mcl_mm.evaluation import DenseProbe, KNNProbe, fit_linear, vote
 from mcl_mm.evaluation.dense_probe import add_background
 from mcl_mm.evaluation.probe import normalise, undisturbed
 from mcl_mm.registry import MODELS
+from processes import run_ranks
 
 COLOURS = dict(red=(220, 30, 30), green=(30, 200, 40), blue=(30, 40, 230))
 
@@ -300,6 +300,8 @@ def pretrain(folder, images, hooks, by_epoch, dtype):
             'log_level': 'ERROR',
         }
     )
+    for pipeline in cfg.train_dataloader.dataset.pipeline[1].transforms:
+        pipeline[0].scale = 64
     if dtype == 'bfloat16':
         cfg.optim_wrapper.type = 'mcl_mm.CPUAmpOptimWrapper'
     if by_epoch:
@@ -376,29 +378,16 @@ def test_probes_read_deep_images_with_the_range_of_the_training_set(
     np.testing.assert_allclose(loaded['img'][..., 0], expected, atol=1)
 
 
-def one_rank(rank, port, folder, config, queue):
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
-    )
+def one_rank(rank, folder, config):
     torch.manual_seed(0)
     probe = KNNProbe(folder, side=64, k=3, num_workers=0, batch_size=4)
     with undisturbed(model := MODELS.build(config)):
-        queue.put([part.numpy() for part in probe.features(model)])
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+        return [part.numpy() for part in probe.features(model)]
 
 
 def test_processes_share_the_images(colour_folders, tiny_config, free_port):
     """Either of two processes ends up with what one alone computes, in the same order."""
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    arguments = free_port, str(colour_folders), tiny_config, queue
-    processes = [context.Process(target=one_rank, args=(r, *arguments)) for r in range(2)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=180) for _ in processes]
-    for process in processes:
-        process.join()
+    results = run_ranks(one_rank, 2, free_port, str(colour_folders), tiny_config)
     torch.manual_seed(0)
     probe = KNNProbe(str(colour_folders), side=64, k=3, num_workers=0)
     with undisturbed(model := MODELS.build(tiny_config)):

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from PIL import Image
 from torch import nn
 
@@ -26,6 +24,7 @@ from mcl_mm.models.teacher import pool
 from mcl_mm.registry import MODELS, TRANSFORMS
 from mcl_mm.transfer import read_checkpoint
 from mcl_mm.transfer.export import export
+from processes import run_ranks
 from tiny_runs import WORKERS, check_same_run, curves, fault, run
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
@@ -161,16 +160,9 @@ def test_the_teacher_is_no_part_of_the_model(distilled, build):
 # ---- several processes
 
 
-def one_rank(rank, world_size, port, config, queue):
-    torch.set_num_threads(1)
-    MMLogger.get_instance('mmengine', log_level='ERROR')
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=world_size
-    )
+def one_rank(rank, config):
     loss, gradients = compute(config, [rank])
-    queue.put((rank, loss, {name: value.numpy() for name, value in gradients.items()}))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return loss, {name: value.numpy() for name, value in gradients.items()}
 
 
 def compute(config, ranks, images=4):
@@ -204,20 +196,11 @@ def test_processes_equal_one(distilled, free_port):
     norm_cfg = dict(type='GN', num_groups=4)
     for part in ('backbone', 'neck', 'head'):
         distilled[part]['norm_cfg'] = norm_cfg
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [
-        context.Process(target=one_rank, args=(r, 2, free_port, distilled, queue)) for r in range(2)
-    ]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=180) for _ in processes]
-    for process in processes:
-        process.join()
+    results = run_ranks(one_rank, 2, free_port, distilled)
     loss, gradients = compute(distilled, [0, 1])
-    assert sum(result[1] for result in results) / 2 == pytest.approx(loss, rel=1e-6)
+    assert sum(result[0] for result in results) / 2 == pytest.approx(loss, rel=1e-6)
     for name, gradient in gradients.items():
-        mean = sum(torch.from_numpy(result[2][name]) for result in results) / 2
+        mean = sum(torch.from_numpy(result[1][name]) for result in results) / 2
         torch.testing.assert_close(mean, gradient, rtol=1e-5, atol=1e-8)
 
 

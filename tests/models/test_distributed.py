@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.dataset import DefaultSampler
-from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -12,6 +10,7 @@ from mcl_mm.engine.start_check import check_batches
 from mcl_mm.models import MontageTransform
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 from mcl_mm.registry import MODELS
+from processes import run_ranks
 
 BATCH = 8  # a process
 IMAGES = 13  # of a data set that fills no batch evenly
@@ -41,12 +40,7 @@ def total(losses):
     return sum(value for key, value in losses.items() if key.startswith('loss'))
 
 
-def one_rank(rank, world_size, port, config, queue):
-    torch.set_num_threads(1)
-    MMLogger.get_instance('mmengine', log_level='ERROR')
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=world_size
-    )
+def one_rank(rank, config):
     torch.manual_seed(rank)  # DDP spreads the weights of rank 0
     model = MODELS.build(config).double()
     ddp = MMDistributedDataParallel(model)
@@ -64,21 +58,14 @@ def one_rank(rank, world_size, port, config, queue):
     )
     with pytest.raises(ValueError, match='must get equally many') as error:
         check_batches(uneven, model)
-    queue.put(
-        dict(
-            rank=rank,
-            loss=loss.item(),
-            gradients={
-                n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None
-            },
-            state={name: value.numpy() for name, value in model.state_dict().items()},
-            gathered=[side.numpy() for side in gathered],
-            uneven=str(error.value),
-            batches=[batch.tolist() for batch in loader],
-        )
+    return dict(
+        loss=loss.item(),
+        gradients={n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None},
+        state={name: value.numpy() for name, value in model.state_dict().items()},
+        gathered=[side.numpy() for side in gathered],
+        uneven=str(error.value),
+        batches=[batch.tolist() for batch in loader],
     )
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(
@@ -91,21 +78,8 @@ def one_rank(rank, world_size, port, config, queue):
 )
 def results(request, group_norm_config, free_port):
     """What each of 2 or 4 processes has computed, in order of rank."""
-    context = mp.get_context('forkserver')
-    context.set_forkserver_preload(['mcl_mm.models', 'mmdet.models', 'mmpretrain.models'])  # once
-    queue = context.Queue()
     world_size, settings = request.param
-    config = dict(group_norm_config, **settings)
-    processes = [
-        context.Process(target=one_rank, args=(r, world_size, free_port, config, queue))
-        for r in range(world_size)
-    ]
-    for process in processes:
-        process.start()
-    unordered = [queue.get(timeout=180) for _ in processes]
-    for process in processes:
-        process.join()
-    return sorted(unordered, key=lambda result: result['rank'])
+    return run_ranks(one_rank, world_size, free_port, dict(group_norm_config, **settings))
 
 
 def test_processes_equal_one(results, group_norm_config):

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
 from mcl_mm.models import MultiLevelContrastiveHead
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
+from processes import run_ranks
 
 
 @pytest.fixture
@@ -155,28 +155,16 @@ def test_predictors_initialise_as_published():
             assert not fc.bias.any()
 
 
-def _one_rank(rank, port, queue):
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
-    )
+def _one_rank(rank):
     targets = torch.eye(8)[4 * rank : 4 * rank + 4]
     gathered = gather_targets((targets, -targets))
     head = MultiLevelContrastiveHead(in_channels=8)
     out = head.contrast(targets[[2, 0]], torch.tensor([2, 0]), gathered[0])
-    queue.put((rank, gathered[0].numpy(), gathered[1].numpy(), out['pos_cos'].item()))
-    torch.distributed.destroy_process_group()
+    return gathered[0].numpy(), gathered[1].numpy(), out['pos_cos'].item()
 
 
 def test_two_processes_gather_in_order_of_rank_and_shift_their_labels(free_port):
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [context.Process(target=_one_rank, args=(r, free_port, queue)) for r in range(2)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
-    for _, z_q, z_k, positive in results:
+    for z_q, z_k, positive in run_ranks(_one_rank, 2, free_port):
         assert torch.equal(torch.from_numpy(z_q), torch.eye(8))
         assert torch.equal(torch.from_numpy(z_k), -torch.eye(8))
         assert positive == 1  # only with labels shifted by rank * 4

@@ -17,7 +17,7 @@ from mcl_mm.evaluation.run_page import pictures as run_pictures
 from mcl_mm.models import MultiLevelClassificationHead
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.detector.fit import carry
-from tiny_runs import TIMEOUT, check_same_run, fault, launch, run
+from tiny_runs import TIMEOUT, check_same_run, fault, run, run_two
 
 RECIPE = ROOT / 'configs/mcl_r50_100e_supervised.py'
 
@@ -228,27 +228,24 @@ def test_a_resumed_run_ends_as_an_unbroken_one(folder):
     check_same_run(folder / 'broken', folder / 'unbroken')
 
 
-def test_two_processes_learn_and_count_together(folder, free_port):
-    """By the launchers: no image of the test counts twice, though the last one fills up a share."""
+def test_two_processes_learn_and_count_together(folder, free_port, monkeypatch, capsys):
+    """By a launcher: no image of the test counts twice, though the last one fills up a share."""
     options = ('train_cfg.max_epochs=3', 'train_dataloader.batch_size=6')
     options += ('default_hooks.checkpoint.interval=3',)
-    launcher = launch(
-        folder / 'config.py', folder / 'two', *options, processes=2, port=str(free_port)
-    )
-    assert launcher.wait(TIMEOUT) == 0, (folder / 'two.log').read_text()[-3000:]
+    run_two(folder / 'config.py', folder / 'two', str(free_port), *options)
     checkpoint = (folder / 'two/last_checkpoint').read_text()
+    test = [folder / 'config.py', checkpoint, '--work-dir', folder / 'two_test', '--cfg-options',
+            'log_level=INFO', 'test_dataloader.dataset.indices=23']  # fmt: skip
+    call_tool(monkeypatch, 'test', *test)
+    printed = ''.join(capsys.readouterr())
     env = dict(os.environ, CUDA_VISIBLE_DEVICES='', PYTHONPATH=str(ROOT / 'tests'))
-    accuracies = []
-    for processes in (1, 2):
-        printed = subprocess.run(
-            [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
-             f'--master_port={free_port}', 'tools/test.py', folder / 'config.py', checkpoint,
-             '--launcher', 'pytorch', '--work-dir', folder / 'two_test', '--cfg-options',
-             'log_level=INFO', 'test_dataloader.dataset.indices=23'],
-            cwd=ROOT, env=env, text=True, timeout=TIMEOUT,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        ).stdout  # fmt: skip
-        accuracies += re.findall(r'accuracy/top1: ([\d.]+)', printed)
+    printed += subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+         f'--master_port={free_port}', 'tools/test.py', '--launcher', 'pytorch', *test],
+        cwd=ROOT, env=env, text=True, timeout=TIMEOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ).stdout  # fmt: skip
+    accuracies = re.findall(r'accuracy/top1: ([\d.]+)', printed)
     one, two = map(float, accuracies)
     assert one == two
     right = one / 100 * 23

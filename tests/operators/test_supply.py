@@ -86,7 +86,7 @@ def test_the_supplied_module():
 
 @pytest.mark.skipif(not TOOLS.is_dir(), reason='this MMDetection has no tools')
 def test_mmdetections_own_tools(tmp_path, tiny_coco):
-    """A small Mask R-CNN, and workers that are spawned.
+    """A small Mask R-CNN, and in training a worker that is spawned.
 
     ``tools/train.py`` needs ``custom_imports`` alone; ``tools/test.py`` asks for operators before
     it reads the config. What it finds with the weights of ``tools/train.py`` is what they find here.
@@ -150,12 +150,7 @@ train_dataloader = dict(
     multiprocessing_context='spawn',
     dataset=dict(filter_cfg=None, **squares),
 )
-test_dataloader = dict(
-    num_workers=1,
-    persistent_workers=False,
-    multiprocessing_context='spawn',
-    dataset=squares,
-)
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=squares)
 test_evaluator = dict(ann_file='{data}/annotations.json')
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
 val_cfg = val_dataloader = val_evaluator = None

@@ -15,6 +15,11 @@ CONFIG = """
 _base_ = {base!r}
 custom_imports = dict(imports=['fault'])
 custom_hooks = [dict(type='TargetUpdateHook'), dict(type='mmengine.Fault')]
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, hid_channels=16, embed_channels=8),
+    head=dict(in_channels=8, hid_channels=16),
+)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

@@ -4,8 +4,6 @@ import http.server
 import json
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from functools import partial
 
@@ -17,8 +15,8 @@ from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 
-from conftest import ROOT
 from mcl_mm.transfer import read_checkpoint
+from processes import run_ranks
 
 
 def test_read_checkpoint_with_and_without_prefix_and_meta(tmp_path):
@@ -225,24 +223,13 @@ def test_urls(tmp_path, server, monkeypatch):
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
 
 
+def download(rank, url, cache):
+    torch.hub.set_dir(cache)
+    return CheckpointLoader.load_checkpoint(url, 'cpu')['a'].item()
+
+
 def test_processes_of_a_machine_download_once(tmp_path, server, free_port):
     torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
-    (tmp_path / 'load.py').write_text(f"""
-import torch
-import mcl_mm
-from mmengine.runner import CheckpointLoader
-torch.hub.set_dir({str(tmp_path / 'cache')!r})
-torch.distributed.init_process_group('gloo')
-loaded = CheckpointLoader.load_checkpoint('{server}/a.pth', 'cpu')
-open(f'{tmp_path}/{{torch.distributed.get_rank()}}.txt', 'w').write(str(loaded['a'].item()))
-""")
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    subprocess.run(
-        [*launch, f'--master_port={free_port}', tmp_path / 'load.py'],
-        env=environment,
-        check=True,
-        timeout=300,
-    )
-    assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == ['1.0', '1.0']
+    found = run_ranks(download, 2, free_port, f'{server}/a.pth', str(tmp_path / 'cache'))
+    assert found == [1.0, 1.0]
     assert CountingHandler.requested == ['/a.pth']

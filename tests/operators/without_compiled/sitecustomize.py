@@ -1,7 +1,13 @@
-"""A Python that starts with this folder on its path does not find compiled operators of mmcv."""
+"""A Python that starts with this folder on its path does not find compiled operators of mmcv.
+
+Nor does it format configs, which takes longer than the runs.
+"""
 
 from importlib.machinery import PathFinder
 
+import yapf.yapflib.yapf_api
+
+yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
 _find_spec = PathFinder.find_spec
 
 
