@@ -2,12 +2,17 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
 from mcl_mm.quickstart import scenes
-from mcl_mm.quickstart.scenes import draw_data_set, draw_file, main
+from mcl_mm.quickstart.scenes import draw_data_set, main
+
+# Mean value of the second scene of each split, and the classes of the first four scenes to learn from.
+YARDSTICK = dict(unlabelled=142.9, train=82.9, val=62.6)
+LABELS = [5, 3, 4, 2, 0, 2, 0, 4, 4, 4, 3, 2, 2, 2]
 
 
 @pytest.fixture(scope='module')
@@ -17,11 +22,14 @@ def drawn(tmp_path_factory):
     return out
 
 
-def test_any_number_of_threads_draws_the_same(drawn, tmp_path):
-    for index, name in enumerate(('unlabelled', 'train', 'val')):
-        for path in (drawn / name).glob('*.jpg'):
-            draw_file(tmp_path, (0, index), int(path.stem))
-            assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+def test_the_yardstick_stays_the_same(drawn):
+    """Results of different versions can be compared. Numbers are of the scenes of version 0.1.0."""
+    found = {
+        path.parent.name: cv2.imread(str(path)).mean() for path in sorted(drawn.glob('*/00001.jpg'))
+    }
+    assert found == pytest.approx(YARDSTICK, abs=0.5)  # OpenCV's versions round differently
+    coco = COCO(drawn / 'annotations/train.json')
+    assert [coco.anns[i]['category_id'] for i in sorted(coco.anns)] == LABELS
 
 
 def test_another_seed_draws_other_scenes(drawn, tmp_path):
