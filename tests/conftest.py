@@ -89,6 +89,14 @@ mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 # And each config with all its bases, over and over.
 Config._file2dict = staticmethod(read_once(Config._file2dict))
 
+# Files of tests that take half a minute and more.
+LONGEST = (
+    'test_launch_scripts', 'test_tools', 'test_untrusted', 'test_supply', 'test_docs', 'test_backbones',
+    'test_transfer_configs', 'test_config_rules', 'test_probes', 'test_adapt_command', 'test_benchmark',
+    'test_compare_pretrain', 'test_compare_transfer', 'test_ablations', 'test_step', 'test_resume',
+    'test_adapt', 'test_rates', 'test_rules', 'test_fake_cuda', 'test_cost', 'test_scaling',
+)  # fmt: skip
+
 TINY = dict(
     type='mcl_mm.MCL',
     backbone=dict(
@@ -119,6 +127,11 @@ SMALL = [
     'default_hooks.logger.interval=1',
     'log_level=ERROR',
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, or one process would be alone with it at the end."""
+    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:
