@@ -10,6 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
+import mmdet
 import mmengine.config.utils
 import numpy as np
 import pytest
@@ -45,6 +46,35 @@ def remembered(function):
     return call
 
 
+def read_once(read):
+    """What reads configs, such that it reads those of MMDetection and of this package only once."""
+    known, folders = {}, (str(Path(mmdet.__file__).parent), str(ROOT / 'configs'))
+
+    def call(filename, *args, **settings):
+        if not str(filename).startswith(folders):
+            return read(filename, *args, **settings)
+        key = str(filename), args, repr(settings)
+        if key not in known:
+            found = read(filename, *args, **settings)
+            if found[2]:  # has variables of the environment
+                return found
+            known[key] = found
+        return copy.deepcopy(known[key])
+
+    return call
+
+
+def unformatted(load):
+    """What loads a config from code, without first breaking it into lines for the eye."""
+
+    def call(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(child_config, 'FormatCode', lambda text, **_: (text, True))
+            return load(self)
+
+    return call
+
+
 # Two cores, many small processes: more threads only wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 MMLogger.get_instance('mmengine', log_level='ERROR')
@@ -53,8 +83,19 @@ MMLogger.get_instance('mmengine', log_level='ERROR')
 yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
 # It formats what it loads as well, the same text many times over.
 child_config.FormatCode = remembered(child_config.FormatCode)
+child_config.ChildConfig.load = unformatted(child_config.ChildConfig.load)
 # For each base mmdet::NAME, MMEngine reads all hundred metafiles of MMDetection.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+# And each config with all its bases, over and over.
+Config._file2dict = staticmethod(read_once(Config._file2dict))
+
+# Files of tests that take half a minute and more.
+LONGEST = (
+    'test_launch_scripts', 'test_tools', 'test_untrusted', 'test_supply', 'test_docs', 'test_backbones',
+    'test_transfer_configs', 'test_config_rules', 'test_probes', 'test_adapt_command', 'test_benchmark',
+    'test_compare_pretrain', 'test_compare_transfer', 'test_ablations', 'test_step', 'test_resume',
+    'test_adapt', 'test_rates', 'test_rules', 'test_fake_cuda', 'test_cost', 'test_scaling',
+)  # fmt: skip
 
 TINY = dict(
     type='mcl_mm.MCL',
@@ -86,6 +127,11 @@ SMALL = [
     'default_hooks.logger.interval=1',
     'log_level=ERROR',
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, or one process would be alone with it at the end."""
+    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:
@@ -129,6 +175,22 @@ def own_global_state():
     DefaultScope._instance_dict = before
     for shared in (MessageHub, Visualizer, DetLocalVisualizer):
         shared._instance_dict.clear()
+
+
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Large weights are drawn in part and repeated, for tests of names and shapes; their rank is lower."""
+    draw = torch.nn.init.kaiming_uniform_
+
+    def kaiming_uniform(tensor, *arguments, **settings):
+        rows = max(1, 2**16 // tensor[0].numel())
+        with torch.no_grad():
+            draw(tensor[:rows], *arguments, **settings)
+            for part in tensor.split(rows)[1:]:
+                part.copy_(tensor[: len(part)])
+        return tensor
+
+    monkeypatch.setattr(torch.nn.init, 'kaiming_uniform_', kaiming_uniform)
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def weights(name):
         return MODELS.build(cfg.model)
 
 
+@pytest.mark.usefixtures('quick_weights')
 @pytest.mark.parametrize('name', RECIPES)
 def test_header_has_the_bytes_of_the_weights(name):
     if listed := re.search(r'([\d.]+) MB of weights', header(name)[2]):

@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$ROOT"
 ruff check .
 ruff format --check .
-# Two files at a time; small tensors on few cores: more threads only wait for each other.
-OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --max-worker-restart 0 "$@"
+# Two files at a time, in the order of tests/conftest.py; small tensors on few cores: more threads only wait for
+# each other.
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 "$@"

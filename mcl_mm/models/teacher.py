@@ -60,8 +60,9 @@ class Teacher:
             raise ValueError(f'model.teacher.backbone cannot be built: {reason}') from error
         self.backbone.eval()  # some backbones of OpenMMLab do not return themselves from it
         self.size, self.mean, self.std = size, list(mean), list(std)
-        self.bgr_to_rgb, self.dtype = bgr_to_rgb, dtype
-        self.channels = self._channels()
+        self.bgr_to_rgb, self.dtype = bgr_to_rgb, 'float32'
+        self.channels = self._channels()  # the same in any precision; many CPUs lack the lower ones
+        self.dtype = dtype
         self._fingerprint = ''
 
     def init_weights(self) -> None:

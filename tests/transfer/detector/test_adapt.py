@@ -22,6 +22,7 @@ from mcl_mm.transfer.detector.fit import PARTS, fit_to_detector
 from mcl_mm.transfer.detector.pretrain import pretrain_changes
 from mcl_mm.transfer.detector.settings import base_of, build, load_detector
 
+pytestmark = pytest.mark.usefixtures('quick_weights')
 RECIPE = str(ROOT / 'configs/mcl_r50_100e.py')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
 

@@ -16,6 +16,7 @@ from mcl_mm.transfer.detector.pretrain import pretrain_changes
 from mcl_mm.transfer.detector.rates import Rate, keys_for, rate_by, rate_changes
 from mcl_mm.transfer.detector.settings import build, load_detector
 
+pytestmark = pytest.mark.usefixtures('quick_weights')
 # With the smallest heads.
 RECIPE = str(ROOT / 'configs/quickstart/pretrain.py')
 CONVNEXT = (
