@@ -12,15 +12,27 @@ from typing import Union
 SUFFIX = '.mcl_mm_tmp'  # of files that are being written
 
 
-def make_folder(path: Union[str, Path]) -> None:
-    """Make a folder that is going to be written to, and find out whether that is possible.
+def check_folder(path: Union[str, Path]) -> None:
+    """Find out whether a folder can be written into, or made; makes nothing.
 
     Raises:
-        OSError: It is not.
+        OSError: It cannot; says what is in the way.
     """
+    there = os.path.realpath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(
+            f'cannot write into {path}: {there} is a file, not a folder. Give another folder'
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'cannot write into {path}: you may not write into {there}')
+
+
+def make_folder(path: Union[str, Path]) -> None:
+    """Make a folder that is going to be written to; see :func:`check_folder`."""
+    check_folder(path)
     os.makedirs(path, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f'cannot write into {path}')
 
 
 def check_output(path: Union[str, Path]) -> str:
@@ -39,13 +51,7 @@ def check_output(path: Union[str, Path]) -> str:
         raise IsADirectoryError(f'{path} is a folder: give the name of a file to write')
     if os.path.exists(path) and not os.path.isfile(path):
         raise FileExistsError(f'{path} is no plain file: give the name of a file to write')
-    folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(f'cannot write {path}: {folder} is a file, not a folder')
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f'cannot write {path}: {folder} cannot be written into')
+    check_folder(os.path.dirname(path))
     return path
 
 

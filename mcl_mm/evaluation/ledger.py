@@ -33,7 +33,13 @@ def read_ledger(path: Path) -> list[dict]:
     if not path.exists():
         return []
     entries = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is no ledger, which is a text of lines of JSON: {error}'
+        ) from error
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError as error:

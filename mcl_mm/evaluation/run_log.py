@@ -29,9 +29,11 @@ def read_scalars(run: Path) -> list[dict]:
         lines = []
         for line in path.read_text().splitlines():
             try:
-                lines.append(json.loads(line))
+                found = json.loads(line)
             except json.JSONDecodeError:  # the last line of a run that was killed
                 continue
+            if isinstance(found, dict) and 'step' in found:
+                lines.append(found)
         if lines:
             scalars = [s for s in scalars if s['step'] < lines[0]['step']] + lines
     if not scalars:

@@ -24,7 +24,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .no_weights import check_file, check_values, other_content
+from .no_weights import check_file, check_values, check_whole_file, other_content
 
 try:
     from numpy._core import multiarray
@@ -153,6 +153,7 @@ def read_file(path: Path, map_location: Any = 'cpu') -> Any:
     check_file(path)
     if str(path).endswith('.safetensors'):
         raise ValueError(f'{path} is named as safetensors but is something else, or damaged')
+    check_whole_file(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location=map_location, weights_only=True)
