@@ -106,9 +106,9 @@ def opening(path: str) -> Iterator[None]:
         place, line = path, getattr(error, 'lineno', None)
         for frame, number in traceback.walk_tb(error.__traceback__):
             code = frame.f_code
-            if '/mmengine/config/' in code.co_filename:  # it opens the bases of a config in turn
+            if code.co_name == '_file2dict':  # MMEngine's, for a config and its bases, one by one
                 place = frame.f_locals.get('filename') or place
-            elif not code.co_filename:  # and runs the code of each without a name
+            elif code.co_filename == place:  # the code of one of them
                 line = number
         kind = OSError if isinstance(error, OSError) else ValueError
         where = f'{place}, line {line},' if line else place

@@ -113,7 +113,7 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
     if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f'{path} is there already: give the name of a new folder')
     parent = os.path.dirname(path)
-    os.makedirs(parent, exist_ok=True)
+    make_folder(parent)
     remove_unfinished(parent)
     temporary = tempfile.mkdtemp(SUFFIX, f'.{socket.gethostname()[:64]}.{os.getpid()}.', parent)
     try:

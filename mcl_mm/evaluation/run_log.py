@@ -32,8 +32,10 @@ def read_scalars(run: Path) -> list[dict]:
                 found = json.loads(line)
             except json.JSONDecodeError:  # the last line of a run that was killed
                 continue
-            if isinstance(found, dict) and 'step' in found:
-                lines.append(found)
+            found = found if isinstance(found, dict) else {}
+            numbers = {k: v for k, v in found.items() if isinstance(v, (int, float))}
+            if 'step' in numbers:
+                lines.append(numbers)
         if lines:
             scalars = [s for s in scalars if s['step'] < lines[0]['step']] + lines
     if not scalars:
