@@ -1,6 +1,7 @@
 """Files that appear under their name when they are complete, or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -83,9 +84,10 @@ def atomic_path(path: Union[str, Path]) -> Iterator[str]:
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        name_full_disk(error, path)
         raise
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
@@ -123,9 +125,19 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
                 os.fsync(file.fileno())
         os.chmod(temporary, mode_of(path, 0o777))
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        name_full_disk(error, path)
         raise
+
+
+def name_full_disk(error: BaseException, path: str) -> None:
+    """Raise an OSError that names the file if an error of writing it is a full disk: the system does not."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise OSError(
+            error.errno,
+            f'cannot write {path}: {os.strerror(error.errno)}. Make room, or write elsewhere',
+        ) from error
 
 
 def mode_of(path: str, new: int = 0o666) -> int:

@@ -27,7 +27,7 @@ def read_scalars(run: Path) -> list[dict]:
     scalars = []
     for path in sorted(run.glob('*/vis_data/scalars.json')):
         lines = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
                 found = json.loads(line)
             except json.JSONDecodeError:  # the last line of a run that was killed
