@@ -87,7 +87,20 @@ def read_config(path: str, options: Optional[Mapping[str, Any]] = None) -> Confi
         cfg = Config.fromfile(path)
     override(cfg, options)
     check_model(cfg, path)
+    # MMEngine marks all that has a type in a _base_ of another package, and hands the mark to functions.
+    for loader in find_loaders(cfg):
+        for name in ('collate_fn', 'worker_init_fn'):
+            if isinstance(loader.get(name), Mapping):
+                loader[name].pop('_scope_', None)
     return cfg
+
+
+def find_loaders(cfg: Config) -> Iterator[Mapping]:
+    """The data loaders of a config that are there."""
+    for stage in ('train', 'val', 'test'):
+        loader = cfg.get(f'{stage}_dataloader')
+        if isinstance(loader, Mapping):
+            yield loader
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from command_line import call
-from conftest import draw_images
+from conftest import SMALL, draw_images
 
 COMMANDS = {
     'train': ['{config}'],
@@ -86,3 +86,12 @@ def test_a_wrong_value_is_one_sentence(folder, command, setting, sentence):
                        'train_dataloader.dataset.data_root=images', setting)  # fmt: skip
     assert re.search(sentence, said), said
     assert [path.name for path in folder.iterdir()] == ['images']
+
+
+def test_a_config_of_another_package_trains(folder):
+    """MMEngine marks parts of such a _base_ with their scope, which functions of loaders do not take."""
+    (folder / 'mine.py').write_text("_base_ = 'mcl_mm::quickstart/pretrain.py'\n")
+    settings = [setting for setting in SMALL if not setting.startswith('train_cfg')]
+    assert call('train', 'mine.py', '--data', 'images', '--work-dir', 'out', '--cfg-options',
+                *settings, 'train_cfg.max_iters=1', 'train_dataloader.batch_size=2') == 0  # fmt: skip
+    assert (folder / 'out/last_checkpoint').exists()
