@@ -96,7 +96,10 @@ def read_checkpoint(path: Path) -> dict:
 def is_resumable(checkpoint: Any) -> bool:
     """Whether a Runner can go on from what a file holds: weights alone have no iteration."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    return isinstance(meta, dict) and 'message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta)
+    if not isinstance(meta, dict) or 'message_hub' not in checkpoint:
+        return False
+    counts = [meta.get(name) for name in ('epoch', 'iter')]
+    return all(isinstance(count, int) and count >= 0 for count in counts)
 
 
 def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -97,6 +97,15 @@ def test_weights_alone_are_no_checkpoint(work_dir, said):
     assert find_intact_checkpoint(str(work_dir)) is None
 
 
+@pytest.mark.parametrize(
+    'meta', [dict(epoch=0, iter='x'), dict(epoch=0, iter=-5), dict(epoch=None, iter=4)]
+)
+def test_counts_that_no_run_has_are_no_state_of_a_run(work_dir, said, meta):
+    save(work_dir / 'iter_4.pth', meta=meta)
+    assert find_intact_checkpoint(str(work_dir)) == str(work_dir / 'iter_2.pth')
+    assert any('iter_4.pth' in text and 'no state of a run' in text for text in said)
+
+
 def test_checkpoints_are_looked_for_where_they_are_written(tmp_path):
     """MMEngine writes to a folder of the work dir's name in the hook's ``out_dir``."""
     out, work_dir = tmp_path / 'out', tmp_path / 'work'
