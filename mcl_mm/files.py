@@ -1,6 +1,7 @@
 """Files that appear under their name when they are complete, or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -12,15 +13,27 @@ from typing import Union
 SUFFIX = '.mcl_mm_tmp'  # of files that are being written
 
 
-def make_folder(path: Union[str, Path]) -> None:
-    """Make a folder that is going to be written to, and find out whether that is possible.
+def check_folder(path: Union[str, Path]) -> None:
+    """Find out whether a folder can be written into, or made; makes nothing.
 
     Raises:
-        OSError: It is not.
+        OSError: It cannot; says what is in the way.
     """
+    there = os.path.realpath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(
+            f'cannot write into {path}: {there} is a file, not a folder. Give another folder'
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'cannot write into {path}: you may not write into {there}')
+
+
+def make_folder(path: Union[str, Path]) -> None:
+    """Make a folder that is going to be written to; see :func:`check_folder`."""
+    check_folder(path)
     os.makedirs(path, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f'cannot write into {path}')
 
 
 def check_output(path: Union[str, Path]) -> str:
@@ -39,13 +52,7 @@ def check_output(path: Union[str, Path]) -> str:
         raise IsADirectoryError(f'{path} is a folder: give the name of a file to write')
     if os.path.exists(path) and not os.path.isfile(path):
         raise FileExistsError(f'{path} is no plain file: give the name of a file to write')
-    folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(f'cannot write {path}: {folder} is a file, not a folder')
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f'cannot write {path}: {folder} cannot be written into')
+    check_folder(os.path.dirname(path))
     return path
 
 
@@ -77,9 +84,10 @@ def atomic_path(path: Union[str, Path]) -> Iterator[str]:
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        name_full_disk(error, path)
         raise
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
@@ -107,7 +115,7 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
     if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f'{path} is there already: give the name of a new folder')
     parent = os.path.dirname(path)
-    os.makedirs(parent, exist_ok=True)
+    make_folder(parent)
     remove_unfinished(parent)
     temporary = tempfile.mkdtemp(SUFFIX, f'.{socket.gethostname()[:64]}.{os.getpid()}.', parent)
     try:
@@ -117,9 +125,19 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
                 os.fsync(file.fileno())
         os.chmod(temporary, mode_of(path, 0o777))
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        name_full_disk(error, path)
         raise
+
+
+def name_full_disk(error: BaseException, path: str) -> None:
+    """Raise an OSError that names the file if an error of writing it is a full disk: the system does not."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise OSError(
+            error.errno,
+            f'cannot write {path}: {os.strerror(error.errno)}. Make room, or write elsewhere',
+        ) from error
 
 
 def mode_of(path: str, new: int = 0o666) -> int:

@@ -1,7 +1,10 @@
 """Files are there as a whole or not at all, whoever writes them."""
 
+import errno
 import multiprocessing
 import os
+import resource
+import signal
 import socket
 
 import pytest
@@ -12,7 +15,9 @@ from mcl_mm.files import (
     SUFFIX,
     atomic_folder,
     atomic_path,
+    check_folder,
     check_output,
+    make_folder,
     remove_unfinished,
     unfinished,
     write_bytes,
@@ -182,3 +187,45 @@ def test_a_link_stays_and_leads_to_what_is_written(tmp_path):
     write_text(tmp_path / 'link', '1')
     assert (tmp_path / 'link').is_symlink()
     assert (tmp_path / 'elsewhere/file').read_text() == '1'
+
+
+def write_with_little_room(channel, path, write):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        write(path)
+    except OSError as error:
+        channel.send((error.errno, str(error)))
+
+
+def write_folder(path):
+    with atomic_folder(path) as folder, open(f'{folder}/x', 'wb', buffering=0) as file:
+        file.write(bytes(1000))
+        file.write(bytes(1000))
+
+
+@pytest.mark.parametrize('write', [lambda path: write_bytes(path, bytes(5000)), write_folder])
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, write):
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(False)
+    if write is not write_folder:
+        (tmp_path / 'out').write_text('old')
+    process = context.Process(target=write_with_little_room, args=(sender, tmp_path / 'out', write))
+    process.start()
+    process.join()
+    number, said = receiver.recv()
+    assert number == errno.EFBIG
+    assert f'cannot write {tmp_path / "out"}: File too large. Make room, or write elsewhere' in said
+    assert files(tmp_path) == ['out'] * (write is not write_folder)
+    assert write is write_folder or (tmp_path / 'out').read_text() == 'old'
+
+
+def test_a_folder_in_the_way_is_named(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    check_folder(tmp_path / 'a/b')
+    assert files(tmp_path) == ['file']
+    for path in ('file', 'file/a', 'file/a/b'):
+        for check in (check_folder, make_folder, write_folder):
+            with pytest.raises(OSError, match='file is a file, not a folder|is there already'):
+                check(str(tmp_path / path))
+    assert (tmp_path / 'file').read_text() == 'mine'

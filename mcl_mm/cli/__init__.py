@@ -5,6 +5,7 @@ A command's module has a docstring (its ``--help``), ``add_arguments(parser)`` a
 
 import argparse
 import contextlib
+import errno
 import importlib
 import io
 import shlex
@@ -33,6 +34,16 @@ COMMANDS = {
     'subsets': 'draw small subsets of labels from annotations in COCO format',
     'convert': "turn the authors' checkpoints, or RGB weights for N channels, into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
+}
+
+# What the system's errors with a file leave to be asked.
+ADVICE = {
+    errno.ENOENT: 'Check the path, and from which folder it begins',
+    errno.EISDIR: 'Give a file, not a folder',
+    errno.ENOTDIR: 'Check the path: a part of it is a file, not a folder',
+    errno.EEXIST: 'Give another name',
+    errno.EACCES: 'You may not read or write it: change its permissions, or give another path',
+    errno.ENAMETOOLONG: 'Give a shorter name',
 }
 
 
@@ -110,5 +121,13 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
     try:
         code = args.run(args)
     except (OSError, ValueError) as error:
-        sys.exit(f'{type(error).__name__}: {error}')
+        sys.exit(f'{type(error).__name__}: {sentence(error)}')
     sys.exit(code)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says; of the system's own ones also what to do."""
+    filename = getattr(error, 'filename', None)
+    if filename is None or error.errno not in ADVICE:
+        return str(error)
+    return f'{filename}: {error.strerror}. {ADVICE[error.errno]}'

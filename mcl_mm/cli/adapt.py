@@ -54,15 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the configs and say what they change."""
+    from mcl_mm.config import building
     from mcl_mm.transfer.detector.write_configs import write_configs
 
-    written = write_configs(
-        args.config,
-        args.weights,
-        args.out_dir,
-        args.recipe,
-        args.images,
-        args.pretrained_lr,
-        args.lr_decay,
-    )
+    with building(args.config):
+        written = write_configs(
+            args.config,
+            args.weights,
+            args.out_dir,
+            args.recipe,
+            args.images,
+            args.pretrained_lr,
+            args.lr_decay,
+        )
     print(written)

@@ -28,21 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw and write."""
     import cv2
-    from mmengine.config import Config
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import find_config, read_config
     from mcl_mm.evaluation.montage_picture import draw_montages
+    from mcl_mm.files import atomic_path, check_output
 
     if not cv2.haveImageWriter(args.out):
         raise ValueError(f'{args.out} must end in .png or .jpg')
+    check_output(args.out)
     configs = {}
     for path in map(find_config, args.config):
-        cfg = Config.fromfile(path)
-        override(cfg, args.cfg_options)
+        cfg = read_config(path, args.cfg_options)
         follow_channels(cfg)
         configs[Path(path).stem if Path(path).stem not in configs else path] = cfg
     picture, count = draw_montages(configs, args.batch_size, args.seed)
-    if not cv2.imwrite(args.out, picture, [cv2.IMWRITE_JPEG_QUALITY, 85]):
-        raise OSError(f'cannot write {args.out}')
+    with atomic_path(args.out) as path:
+        if not cv2.imwrite(path, picture, [cv2.IMWRITE_JPEG_QUALITY, 85]):
+            raise OSError(f'cannot write {args.out}')
     print(f'{args.out}: montage of {count} images')

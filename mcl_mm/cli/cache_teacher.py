@@ -30,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Embed, write and print."""
     import torch
-    from mmengine.config import Config
 
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import find_config, read_config
     from mcl_mm.datasets.teacher_cache import write_cache
     from mcl_mm.evaluation.teacher_embeddings import embed_by_teacher
     from mcl_mm.files import check_output
@@ -42,8 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.out.endswith('.safetensors'):
         raise ValueError(f'the name of the file must end in .safetensors, not {args.out}')
     check_output(args.out)  # not after hours
-    cfg = Config.fromfile(find_config(args.config))
-    override(cfg, args.cfg_options)
+    cfg = read_config(find_config(args.config), args.cfg_options)
     if args.data:
         cfg.train_dataloader.dataset.data_root = args.data
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

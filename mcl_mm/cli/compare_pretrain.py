@@ -27,9 +27,10 @@ A config is Python code and runs when it is opened: open only configs that you t
 
 import argparse
 import sys
+from math import inf
 from pathlib import Path
 
-from .compare_transfer import add_start_and_ledger
+from .compare_transfer import add_start_and_ledger, check_counts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,25 +73,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
-    from mmengine.config import Config
-
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import building, find_config, read_config
     from mcl_mm.evaluation import methods as ways
     from mcl_mm.evaluation.compare_pretrain import compare_methods, table
     from mcl_mm.evaluation.records import Book
     from mcl_mm.evaluation.starts import named_starts
 
-    if args.seeds < 1 or args.gpus < 1 or args.length <= 0:
-        raise ValueError('--seeds and --gpus must be at least 1, and --length positive')
+    check_counts(args)
+    if not 0 < args.length < inf:
+        raise ValueError(
+            f'--length multiplies the length of a run: a number above 0, not {args.length}'
+        )
     path = find_config(args.detector)
     out = args.work_dir or Path(f'work_dirs/pretrain_{Path(path).stem}_{args.equal}')
     book = args.ledger and Book(args.ledger, args.command_line)
     try:
-        detector = Config.fromfile(path)
-        override(detector, args.detector_options)
-        others = named_starts(detector, args.start, out, args.gpus)
+        if book:
+            book.check()
+        detector = read_config(path, args.detector_options)
+        with building(args.detector):
+            others = named_starts(detector, args.start, out, args.gpus)
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
-        ways.check(methods, detector)
+        with building(args.detector):
+            ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)
         about = dict(data=args.data, detector=args.detector, equal=args.equal)
         rows = compare_methods(methods, detector, args.seeds, out, args.gpus, about, others, book)

@@ -28,6 +28,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mcl_mm.datasets.settings import check_number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -66,25 +68,33 @@ def add_start_and_ledger(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_counts(args: argparse.Namespace) -> None:
+    """Refuse numbers of runs and processes that cannot be meant.
+
+    Raises:
+        ValueError: Says which.
+    """
+    for name, high in (('seeds', 1000), ('gpus', 10_000)):
+        check_number(f'--{name}', getattr(args, name), 1, high)
+
+
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
-    from mmengine.config import Config
-
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import building, find_config, read_config
     from mcl_mm.evaluation.compare_transfer import compare_starts, table
     from mcl_mm.evaluation.records import Book
     from mcl_mm.evaluation.starts import chosen_starts
 
-    for name in ('seeds', 'gpus'):
-        if getattr(args, name) < 1:
-            raise ValueError(f'--{name} must be at least 1, got {getattr(args, name)}')
+    check_counts(args)
     path = find_config(args.config)
     out = args.work_dir or Path('work_dirs') / f'compare_{Path(path).stem}'
     book = args.ledger and Book(args.ledger, args.command_line)
     try:
-        cfg = Config.fromfile(path)
-        override(cfg, args.cfg_options)
-        starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
+        if book:
+            book.check()
+        cfg = read_config(path, args.cfg_options)
+        with building(args.config):
+            starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
         results = compare_starts(cfg, starts, args.seeds, out, args.gpus, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')

@@ -45,10 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Embed, compare, choose, write and print."""
     import torch
-    from mmengine.config import Config
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import building, find_config, read_config
     from mcl_mm.datasets.lists import write_list
     from mcl_mm.evaluation import embeddings as e
     from mcl_mm.evaluation.near_duplicates import near_duplicates, spread_out
@@ -60,17 +59,17 @@ def run(args: argparse.Namespace) -> None:
     if not -1 <= args.threshold <= 1:
         raise ValueError(f'--threshold is a cosine and must lie in [-1, 1], got {args.threshold}')
     e.check_file(args.out)
-    cfg = Config.fromfile(find_config(args.config))
-    override(cfg, args.cfg_options)
-    follow_channels(cfg)
-    embedder, ranges = e.load_embedder(cfg, args.checkpoint)
+    cfg = read_config(find_config(args.config), args.cfg_options)
+    with building(args.config):
+        follow_channels(cfg)
+        embedder, ranges = e.load_embedder(cfg, args.checkpoint)
+        side = args.side or e.side_of(cfg)
     embedder.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     ann_file = args.ann_file and os.path.abspath(args.ann_file)
     settings = dict(ann_file=ann_file, pipeline=[], channels=embedder.channels)
     images = UnlabelledImages(args.dir, **settings)
     if args.choose and args.choose > len(images):
         raise ValueError(f'--choose {args.choose} of {len(images)} images')
-    side = args.side or e.side_of(cfg)
     found = e.embed(embedder, images, side, args.batch_size, args.workers, ranges)
     e.write_embeddings(args.out, found.names, found.vectors.cpu().numpy())
     print(f'{args.out}: {len(found.names)} images, {found.vectors.shape[1]} numbers each')

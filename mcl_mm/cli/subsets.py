@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from mcl_mm.datasets.coco_subsets import draw, read_coco, subset_size
-from mcl_mm.files import write_text
+from mcl_mm.files import make_folder, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     coco = read_coco(args.annotations)
     for percent in args.percent:
         subset_size(coco, percent)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     for percent in args.percent:
         for fold in range(1, args.folds + 1):
             subset = draw(coco, percent, fold, args.seed)

@@ -34,19 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate."""
-    from mmengine.config import Config
-
-    from mcl_mm.config import find_config, override
+    from mcl_mm.config import building, find_config, read_config
     from mcl_mm.evaluation.png_visualizer import draw_into
     from mcl_mm.evaluation.trained import load_trained
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = find_config(args.config)
-    cfg = Config.fromfile(path)
-    override(cfg, args.cfg_options)
+    cfg = read_config(path, args.cfg_options)
     name = os.path.splitext(os.path.basename(path))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
     cfg.launcher = args.launcher
-    if args.show_dir:
-        draw_into(cfg, args.show_dir)
-    load_trained(cfg, args.checkpoint, args.cfg_options).test()
+    with building(args.config):
+        if args.show_dir:
+            draw_into(cfg, args.show_dir)
+        runner = load_trained(cfg, args.checkpoint, args.cfg_options)
+    runner.test()

@@ -18,7 +18,7 @@ import sys
 from mmengine.config import DictAction
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
-from mcl_mm.config import find_config
+from mcl_mm.config import building, find_config
 from mcl_mm.engine import run as engine
 
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     options = dict(args.cfg_options or {})
     if args.data is not None:
         options['train_dataloader.dataset.data_root'] = args.data
-    with engine.building(args.config):
+    with building(args.config):
         cfg = engine.load_config(find_config(args.config), args.work_dir, options, args.launcher)
         if args.amp:
             engine.use_mixed_precision(cfg)
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         engine.adapt_to_machine(cfg, options)
         runner = engine.start(cfg, args.resume)
     try:
-        with engine.building(args.config):  # what MMEngine builds last: optimiser and schedule
+        with building(args.config):  # what MMEngine builds last: optimiser and schedule
             engine.train(runner)
     except engine.RunError as error:
         sys.exit(str(error))

@@ -41,7 +41,7 @@ def read_coco(path: Path) -> dict:
     if strays:
         raise ValueError(
             f'{path} has annotations of {len(strays)} images that it does not list, first '
-            f'image_id {strays[0]!r}'
+            f'image_id {strays[0]!r}{other_type(strays[0], ids)}'
         )
     return coco
 
@@ -62,6 +62,14 @@ def read_ids(path: Path, what: str, items: list, key: str) -> list:
                 f'image_id, a number or a text; {what} {number} has {got}'
             )
     return [item[key] for item in items]
+
+
+def other_type(stray: Any, ids: list) -> str:
+    """What to say if images have the id of an annotation, but as a text or as a number."""
+    twin = next((one for one in ids if str(one) == str(stray)), None)
+    if twin is None:
+        return ''
+    return f', and an image has the id {twin!r}: write both as numbers, or both as texts'
 
 
 def in_order(ids: Iterable[Any]) -> list:

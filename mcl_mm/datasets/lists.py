@@ -34,7 +34,7 @@ def read_list(path: str, extensions: Sequence[str]) -> list[tuple[int, str]]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no text, or JSON.
+        ValueError: It is no text, or JSON, or a table.
     """
     with open(path, 'rb') as file:
         data = file.read()
@@ -51,7 +51,27 @@ def read_list(path: str, extensions: Sequence[str]) -> list[tuple[int, str]]:
             f'{path} is a JSON file, not a list of images: write a text file with one path on each line'
         )
     lines = enumerate((line.rstrip() for line in re.split(r'\r\n|\n|\r', text)), 1)
-    return [(n, line) for n, line in lines if line and not is_comment(line, extensions)]
+    lines = [(n, line) for n, line in lines if line and not is_comment(line, extensions)]
+    check_no_table(path, lines, extensions)
+    return lines
+
+
+def check_no_table(path: str, lines: list[tuple[int, str]], extensions: Sequence[str]) -> None:
+    """Refuse a list in which no line is a path, and names of images stand in quotes or before a comma.
+
+    Raises:
+        ValueError: Shows such a line, and what to write.
+    """
+    ends = tuple(extensions)
+    if any(without_label(line, extensions)[0].lower().endswith(ends) for _, line in lines):
+        return
+    cell = re.compile(f'({"|".join(map(re.escape, ends))})\\s*["\',;\t]', re.IGNORECASE)
+    for number, line in lines:
+        if cell.search(line):
+            raise ValueError(
+                f'{path}, line {number}, is of a table, not of a list of images: {line!r}. Write one path on '
+                'each line, without quotes; a label may follow after a space'
+            )
 
 
 def is_json(text: str) -> bool:

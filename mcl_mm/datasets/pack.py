@@ -172,7 +172,7 @@ def read_label(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> int:
         ValueError: It holds something else.
     """
     text = tar.extractfile(info).read(32).strip()
-    if not text.isdigit():
+    if not text.isdigit() or int(text) >= 2**31:
         raise ValueError(
             f'{info.name} of {path} should hold an integer from 0, the class of an image, got {text!r}'
         )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Optional
 
 from .decoding import shown
@@ -67,6 +68,27 @@ def check_strings(name: str, value: Any) -> None:
     if texts is None or not all(isinstance(text, str) for text in texts):
         wanted = [str(item) for item in texts] if texts else [str(value)]
         raise ValueError(f'{name} must be a list of strings, got {value!r}: write {name}={wanted}')
+
+
+def check_pixels(mean: Any, std: Any) -> None:
+    """Refuse what images cannot be normalised by.
+
+    Raises:
+        ValueError: ``mean`` or ``std`` is no list of finite numbers, or a deviation is not above 0.
+    """
+    for name, values in (('mean', mean), ('std', std)):
+        if values is None:
+            continue
+        numbers = isinstance(values, Sequence) and not isinstance(values, str)
+        numbers = numbers and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and isfinite(v) for v in values
+        )
+        if not numbers or not values or (name == 'std' and min(values) <= 0):
+            above = ' above 0' * (name == 'std')
+            raise ValueError(
+                f'data_preprocessor.{name} must be a list of numbers{above}, one a channel, got {values!r}: '
+                f'write {name}=[{"58.4, 57.1, 57.4" if name == "std" else "123.7, 116.3, 103.5"}]'
+            )
 
 
 def check_number(

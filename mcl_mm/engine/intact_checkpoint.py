@@ -4,8 +4,6 @@ import glob
 import logging
 import os.path as osp
 import re
-import zipfile
-import zlib
 from typing import Optional
 
 from mmengine.logging import print_log
@@ -41,14 +39,12 @@ def find_intact_checkpoint(work_dir: str, out_dir: Optional[str] = None) -> Opti
         candidates = [newest, *(c for c in candidates if progress(c) <= last and c != newest)]
     damaged = 0
     for path in candidates:
-        reason = damage(path)
+        reason = 'it holds no state of a run'
         try:
-            if reason is None and is_resumable(read_file(path)):
+            if is_resumable(read_file(path)):
                 return path
-        except ValueError as error:  # reading it would run code
-            reason = str(error)
-        damaged += reason is not None
-        reason = reason or 'it holds no state of a run'
+        except (OSError, ValueError) as error:  # it is damaged, or reading it would run code
+            reason, damaged = str(error), damaged + 1
         print_log(f'Skipping the checkpoint {path}: {reason}', 'current', logging.WARNING)
     if damaged:
         raise ValueError(
@@ -62,15 +58,3 @@ def progress(path: str) -> Optional[tuple[int, int]]:
     """Epochs (or iterations) and iterations inside the epoch by a checkpoint's name, if it is one."""
     match = re.fullmatch(r'(?:epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth', osp.basename(path))
     return match and (int(match[1]), int(match[2] or 0))
-
-
-def damage(path: str) -> Optional[str]:
-    """What is wrong with a checkpoint file: None if all in it has the checksum it was saved with."""
-    if not osp.isfile(path):
-        return 'there is no such file'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        return f'it is truncated or damaged ({error})'
-    return f'its part {broken} is damaged' if broken else None

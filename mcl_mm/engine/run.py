@@ -5,8 +5,7 @@ import functools
 import importlib
 import io
 import os.path as osp
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import torch
@@ -14,8 +13,9 @@ from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
 from mcl_mm.channels import follow_channels
-from mcl_mm.config import override, type_name
+from mcl_mm.config import read_config, type_name
 from mcl_mm.datasets.settings import check_number
+from mcl_mm.files import check_folder
 
 from .bad_images_hook import TooManyBadImagesError
 from .cpu import adapt_to_cpu, replace_sync_bn
@@ -29,38 +29,6 @@ from .start_summary import StartSummaryHook
 
 class RunError(Exception):
     """A run has ended for a reason that one sentence tells."""
-
-
-# What MMEngine and PyTorch raise while they build what a config says.
-UNBUILDABLE = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
-)
-LOOPS = ('run_iter', 'run_epoch')
-
-
-@contextlib.contextmanager
-def building(config: str) -> Iterator[None]:
-    """Make one sentence of what libraries raise on settings that do not fit.
-
-    Args:
-        config (str): Its file, for the message.
-
-    Raises:
-        ValueError: Names the setting as far as the library does, and the line of code that gave up.
-    """
-    try:
-        yield
-    except UNBUILDABLE as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if any(frame.name in LOOPS for frame in frames):  # it is built, and fails at its work
-            raise
-        place = frames[-1]
-        reason = ' '.join(str(error.args[0] if error.args else error).split())
-        reason = reason if len(reason) <= 300 else f'{reason[:300]} ...'
-        raise ValueError(
-            f'{config} cannot be built with these settings and --cfg-options: {type(error).__name__}: '
-            f'{reason} ({place.filename}, line {place.lineno})'
-        ) from error
 
 
 def check_length(cfg: Config) -> None:
@@ -97,8 +65,7 @@ def load_config(
         OSError, ValueError: See the sentence.
     """
     check_launcher(launcher)
-    cfg = Config.fromfile(path)
-    override(cfg, options)
+    cfg = read_config(path, options)
     follow_channels(cfg)
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
@@ -196,6 +163,7 @@ def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """
     if resume not in (None, 'auto') and not osp.isfile(resume):
         raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
+    check_folder(cfg.work_dir)
     check_length(cfg)
     check_sides(cfg)
     log_locally(cfg)

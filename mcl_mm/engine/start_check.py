@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mcl_mm.datasets import labelled_sets
+from mcl_mm.datasets.settings import check_pixels
 from mcl_mm.models import MCL, DistilledMCL, MontageModel
 from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.models.montage import Montage
@@ -43,6 +44,7 @@ def check_start(runner: Runner) -> None:
     """
     model = unwrap(runner.model)
     check_norms(model)
+    check_normalising(model)
     check_target(runner, model)
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
@@ -99,6 +101,13 @@ def check_norms(model: nn.Module) -> None:
                 'sync_bn has made plain SyncBatchNorm of it, without the activation. Set sync_bn=None, '
                 'or take a backbone whose norms are plain, such as a ResNet'
             )
+
+
+def check_normalising(model: nn.Module) -> None:
+    """Refuse a mean and deviation, of any library's data preprocessor, that make images not finite."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    found = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
+    check_pixels(*(v.flatten().tolist() if isinstance(v, Tensor) else None for v in found))
 
 
 def check_learns(backbone: nn.Module) -> None:

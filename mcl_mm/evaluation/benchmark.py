@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mcl_mm.channels import follow_channels
-from mcl_mm.config import RECIPES, find_config, type_name
+from mcl_mm.config import RECIPES, building, find_config, read_config, type_name
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.models.routing import check_joint
 from mcl_mm.registry import DATASETS
@@ -141,11 +141,11 @@ def list_candidates(plan: Plan, folder: str) -> Iterator[Candidate]:
         if name in names[:index]:
             name = f'{name}_{index + 1}'
         for batch_size, side in itertools.product(plan.batch_sizes, plan.sides):
-            cfg = Config.fromfile(path)
-            cfg.merge_from_dict(plan.options)
-            follow_channels(cfg)
+            cfg = read_config(path, plan.options)
             listed = os.path.join(folder, f'list.{batch_size}')
-            side = prepare(cfg, batch_size, side, images, listed, plan.options)
+            with building(path):
+                follow_channels(cfg)
+                side = prepare(cfg, batch_size, side, images, listed, plan.options)
             sized = name
             if len(plan.batch_sizes) > 1:
                 sized += f'_batch{batch_size}'
@@ -176,9 +176,9 @@ def as_the_authors(cfg: Config, path: str) -> Config:
 def count(candidate: Candidate) -> tuple[float, float]:
     """What a candidate computes, see :func:`multiply_adds`; fails now if it would fail in its turn."""
     print(f'counting {candidate.name}', file=sys.stderr)
-    with DefaultScope.overwrite_default_scope('mcl_mm'):
+    with building(candidate.cfg.filename), DefaultScope.overwrite_default_scope('mcl_mm'):
         DATASETS.build(candidate.cfg.train_dataloader.dataset)[0]
-    return multiply_adds(candidate.cfg.model, candidate.batch_size, candidate.side)
+        return multiply_adds(candidate.cfg.model, candidate.batch_size, candidate.side)
 
 
 def take_turns(

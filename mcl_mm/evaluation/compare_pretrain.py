@@ -8,9 +8,11 @@ from typing import NamedTuple, Optional
 import numpy as np
 from mmengine.config import Config
 
+from mcl_mm.config import building
+from mcl_mm.files import write_text
 from mcl_mm.transfer.detector.fit import PARTS
 
-from .charts import plt
+from .charts import plt, save
 from .ledger import Record
 from .methods import Method
 from .records import Book, Finetunings
@@ -97,7 +99,7 @@ def compare_methods(
             if method:
                 rows[name]['images_per_second'].append(rate)
     fill_rows(rows, detector)
-    (out / 'comparison.json').write_text(json.dumps(dict(about, results=rows), indent=1))
+    write_text(out / 'comparison.json', json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
 
@@ -168,7 +170,8 @@ def rehearse_all(
     Raises:
         OSError, ValueError: Why.
     """
-    check_evaluates(detector)
+    with building(detector.filename):
+        check_evaluates(detector)
     check_room(out, 0)
     needed, of_detector = 0, 0
     for name, start in starts.items():
@@ -270,5 +273,4 @@ def plot(rows: dict[str, dict], path: Path) -> None:
             axis.plot(spent, np.mean(values), '_', color=colour, markersize=18, label=name)
         axis.set(title=metric, xlabel='multiply-adds of pre-training, T')
     axes[0][-1].legend(fontsize='small')
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)

@@ -8,7 +8,10 @@ from typing import Optional
 import numpy as np
 from mmengine.config import Config
 
-from .charts import plt
+from mcl_mm.config import building
+from mcl_mm.files import write_text
+
+from .charts import plt, save
 from .records import Book
 from .run_log import read_scalars
 from .runs import (
@@ -80,7 +83,8 @@ def plan_runs(
     Raises:
         OSError, ValueError: A run would fail.
     """
-    check_evaluates(cfg)
+    with building(cfg.filename):
+        check_evaluates(cfg)
     check_room(out, 0)
     known = book.finetunings(cfg, gpus) if book else None
     runs = {}
@@ -122,7 +126,7 @@ def conclude(
         name: dict(weights=start.weights, sha256=start.digest()) for name, start in starts.items()
     }
     report = dict(config=cfg.filename, starts=files, results=results)
-    (out / 'comparison.json').write_text(json.dumps(report, indent=1))
+    write_text(out / 'comparison.json', json.dumps(report, indent=1))
     plot(results, losses, out / 'comparison.png')
     return dict(results)
 
@@ -159,5 +163,4 @@ def plot(results: dict[str, list[dict[str, float]]], curves: dict, path: Path) -
     axes[-1].set(title='training', xlabel='iteration', ylabel='loss')
     axes[-1].legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)

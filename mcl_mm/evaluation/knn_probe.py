@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.datasets.folder import find_classes, make_dataset
 
 from mcl_mm.datasets import LoadAnyImage
+from mcl_mm.datasets.settings import check_path
 from mcl_mm.datasets.unlabelled_images import EXTENSIONS
 from mcl_mm.registry import HOOKS
 
@@ -88,6 +89,7 @@ class KNNProbe(Probe):
 
 def list_images(root: str) -> tuple[list[dict], list[str]]:
     """Path and label of each image, and the classes: the names of the folders, sorted."""
+    check_path('data_root of KNNProbe', root)
     try:
         classes, label = find_classes(root)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 
@@ -33,7 +33,13 @@ def read_ledger(path: Path) -> list[dict]:
     if not path.exists():
         return []
     entries = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is no ledger, which is a text of lines of JSON: {error}'
+        ) from error
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
@@ -49,8 +55,37 @@ def read_ledger(path: Path) -> list[dict]:
             raise ValueError(
                 f'{path}, line {number} has schema {entry["schema"]}, this version reads {SCHEMA}'
             )
+        if wrong := wrong_field(entry):
+            raise ValueError(
+                f'{path}, line {number} is no entry of a ledger: {wrong} is {entry.get(wrong)!r}. Remove or '
+                'mend it'
+            )
         entries.append(entry)
     return entries
+
+
+def wrong_field(entry: dict) -> Optional[str]:
+    """The first field of an entry whose value is of a kind that no run has written; None if all are right."""
+    metrics, minutes = entry['metrics'], entry['minutes']
+    if not isinstance(metrics, dict) or not all(map(is_number, metrics.values())):
+        return 'metrics'
+    if minutes is not None and not is_number(minutes):
+        return 'minutes'
+    if entry['kind'] not in ('pretrain', 'finetune'):
+        return 'kind'
+    inside = dict(train={'images'})  # what dicts hold
+    if entry['kind'] == 'finetune':
+        inside.update(val={'name', 'images', 'digest'}, origin=set())
+    for name, names in inside.items():
+        if not isinstance(entry.get(name), dict) or names - entry[name].keys():
+            return name
+    others = ('detector', 'start') if entry['kind'] == 'finetune' else ('multiply_adds',)
+    return next((name for name in others if entry.get(name) is None), None)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, of JSON's."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def add_entry(path: Path, entry: dict) -> None:

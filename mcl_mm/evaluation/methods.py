@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mcl_mm.config import find_config, type_name
+from mcl_mm.config import building, find_config, read_config, type_name
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
 from mcl_mm.registry import DATASETS
@@ -97,11 +97,14 @@ def prepare_all(paths: Sequence[str], data: str, gpus: int = 1) -> list[Method]:
                 raise ValueError(
                     f'{path} is derived from the first method, which must be an MCL config'
                 )
-            first = Config.fromfile(find_config(paths[0]))
-            methods.append(prepare(derive_peer(first, path, data, gpus), path, data, gpus))
+            first = read_config(find_config(paths[0]))
+            with building(paths[0]):
+                peer = derive_peer(first, path, data, gpus)
+                methods.append(prepare(peer, path, data, gpus))
         else:
             file = find_config(path)
-            methods.append(prepare(Config.fromfile(file), Path(file).stem, data, gpus))
+            with building(path):
+                methods.append(prepare(read_config(file), Path(file).stem, data, gpus))
     return methods
 
 

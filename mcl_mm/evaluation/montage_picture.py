@@ -14,6 +14,7 @@ from mmengine.runner import set_random_seed
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mcl_mm.config import building
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import DATASETS, MODELS
 
@@ -129,7 +130,8 @@ def draw_montages(
     """
     rows = []
     for name, cfg in configs.items():
-        q, k = build_montage(cfg, batch_size, seed)
+        with building(cfg.filename):
+            q, k = build_montage(cfg, batch_size, seed)
         recipe = f' of {name}' if len(configs) > 1 else ''
         rows += [draw_side(q, f'q{recipe}'), draw_side(k, f'k{recipe}')]
     return np.vstack(rows), len(q.sources[0])

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
+from mcl_mm.files import check_output
+
 from .identity import config_digest, describe_data, digest_of
 from .ledger import Record, read_ledger
 from .methods import Method
@@ -23,7 +25,13 @@ class Book(NamedTuple):
     command: str
 
     def check(self) -> None:
-        """Raise ValueError if the file is there and no ledger."""
+        """Find out whether runs can be added to the file.
+
+        Raises:
+            OSError: It cannot be read or written.
+            ValueError: It is there and no ledger.
+        """
+        check_output(self.ledger)
         read_ledger(self.ledger)
 
     def pretrainings(self, method: Method, seeds: int, processes: int) -> list[Record]:

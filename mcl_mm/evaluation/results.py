@@ -8,9 +8,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from mcl_mm.files import atomic_path, write_text
+from mcl_mm.files import write_text
 
-from .charts import plt
+from .charts import plt, save
 from .ledger import read_ledger
 from .runs import headline, spread
 from .starts import RANDOM
@@ -155,9 +155,7 @@ def draw(group: Group, path: Path) -> bool:
             axis.errorbar(*zip(*sorted(points)), marker='o', capsize=3, label=start)
         axis.set(xlabel=label, ylabel=metric)
     axes[0][-1].legend(fontsize='small')
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata=dict(Software=None))
-    plt.close(figure)
+    save(figure, path, metadata=dict(Software=None))
     return True
 
 

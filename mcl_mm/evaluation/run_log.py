@@ -27,11 +27,15 @@ def read_scalars(run: Path) -> list[dict]:
     scalars = []
     for path in sorted(run.glob('*/vis_data/scalars.json')):
         lines = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
-                lines.append(json.loads(line))
+                found = json.loads(line)
             except json.JSONDecodeError:  # the last line of a run that was killed
                 continue
+            found = found if isinstance(found, dict) else {}
+            numbers = {k: v for k, v in found.items() if isinstance(v, (int, float))}
+            if 'step' in numbers:
+                lines.append(numbers)
         if lines:
             scalars = [s for s in scalars if s['step'] < lines[0]['step']] + lines
     if not scalars:

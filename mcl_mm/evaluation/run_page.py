@@ -12,12 +12,14 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
+from mcl_mm.config import building, read_config
+from mcl_mm.files import make_folder, write_text
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.montage import Montage, cut
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint
 
-from .charts import Line2D, plt
+from .charts import Line2D, plt, save
 from .montage_picture import build_montage, draw_side
 from .probe import normalise
 from .run_log import curves, read_scalars
@@ -87,9 +89,10 @@ def load_run(run: Path) -> tuple[Config, MontageModel, str]:
         raise FileNotFoundError(f'no checkpoint in {run}')
     # Only the name, since the folder may have been moved.
     checkpoint = run / Path(find_latest_checkpoint(str(run))).name
-    cfg = Config.fromfile(configs[-1])
+    cfg = read_config(str(configs[-1]))
     init_default_scope(cfg.get('default_scope', 'mcl_mm'))
-    model = MODELS.build(cfg.model)
+    with building(cfg.filename):
+        model = MODELS.build(cfg.model)
     if not isinstance(model, MontageModel):
         raise ValueError(f'{type(model).__name__} has no montage')
     model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
@@ -172,8 +175,7 @@ def draw_page(
         ax.imshow(image[..., ::-1])
         ax.set_title(title, fontsize=10)
         ax.axis('off')
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def write_html(path: Path, page: Path, runs: dict[str, list[dict]], sentences: list[str]) -> None:
@@ -192,7 +194,8 @@ def write_html(path: Path, page: Path, runs: dict[str, list[dict]], sentences: l
         for label, scalars in runs.items()
     )
     image = base64.b64encode(page.read_bytes()).decode()
-    path.write_text(
+    write_text(
+        path,
         '<!DOCTYPE html><html><head><meta charset="utf-8"><title>pre-training</title><style>'
         'body{font-family:sans-serif;margin:2em}img{max-width:100%}td,th{padding:.2em 1em;'
         'border-bottom:1px solid #ddd;text-align:left}</style></head><body>\n'
@@ -201,7 +204,7 @@ def write_html(path: Path, page: Path, runs: dict[str, list[dict]], sentences: l
         + f'<img src="data:image/png;base64,{image}" alt="curves and pictures">\n'
         f'<table><tr><th>first → last</th>{head}</tr>\n'
         + ''.join(f'<tr>{row}</tr>\n' for row in rows)
-        + '</table></body></html>\n'
+        + '</table></body></html>\n',
     )
 
 
@@ -223,7 +226,7 @@ def write_page(runs: list[Path], out: Path, count: int = 32, seed: int = 0) -> l
     names = [run.resolve().name for run in runs]
     labels = names if len(set(names)) == len(names) else list(map(str, runs))
     scalars = {label: read_scalars(run) for label, run in zip(labels, runs)}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     images, sentences = [], []
     for run in runs if count else ():
         drawn, said = pictures(run, count, seed)

@@ -16,8 +16,9 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope, Registry
 
-from mcl_mm.engine.run import adapt_to_machine, load_config, start
-from mcl_mm.files import atomic_path
+from mcl_mm.config import building
+from mcl_mm.engine.run import adapt_to_machine, check_length, load_config, start
+from mcl_mm.files import atomic_path, make_folder
 from mcl_mm.models.modules import unwrap
 
 from .ledger import Record
@@ -47,6 +48,7 @@ def check_evaluates(cfg: Config) -> None:
             f'{cfg.filename} has no {" and no ".join(lacking)}: a comparison needs an evaluation at the '
             'end of training'
         )
+    check_length(cfg)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     if cfg.train_cfg.get('val_begin', 1) > length:
         raise ValueError(
@@ -66,7 +68,11 @@ def rehearse(config: Path) -> int:
     Raises:
         OSError, ValueError: Why it would fail.
     """
-    with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope('mmengine'):
+    with (
+        building(str(config)),
+        tempfile.TemporaryDirectory() as folder,
+        DefaultScope.overwrite_default_scope('mmengine'),
+    ):
         cfg = load_config(str(config), folder, dict(log_level='ERROR'))
         # MMEngine hands what has the same name to the next run, and this folder will be gone.
         cfg.experiment_name = cfg.visualizer.name = Path(folder).name
@@ -91,7 +97,7 @@ def check_room(folder: Path, needed: int) -> None:
     Raises:
         OSError: Says what there is to do.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
     free = shutil.disk_usage(folder).free

@@ -10,6 +10,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mcl_mm.config import building
 from mcl_mm.datasets.teacher_view import find_teacher_view
 from mcl_mm.engine.teacher_check import check_teacher
 from mcl_mm.registry import DATASETS, MODELS
@@ -50,7 +51,7 @@ def embed_by_teacher(
     """
     if 'teacher' not in (cfg.get('model') or {}):
         raise ValueError(f'{cfg.filename} has no model.teacher')
-    with DefaultScope.overwrite_default_scope('mcl_mm'):
+    with building(cfg.filename), DefaultScope.overwrite_default_scope('mcl_mm'):
         loader = dict(cfg.train_dataloader.dataset)
         teacher, dataset = MODELS.build(cfg.model.teacher), DATASETS.build(loader)
     check_teacher(teacher)

@@ -10,6 +10,7 @@ from mcl_mm.datasets import labelled_sets
 from mcl_mm.engine import check_classes
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.engine.label_check import check_top_k
+from mcl_mm.files import check_folder
 from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer import check_whole, read_checkpoint
 
@@ -34,6 +35,7 @@ def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runn
             f'{cfg.filename} has no test_dataloader. Pre-training without labels has nothing to '
             'test: fine-tune a detector from its export and test that'
         )
+    check_folder(cfg.work_dir)
     cfg.load_from = path
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg, options)

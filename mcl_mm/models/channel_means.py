@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 from mmdet.models import DetDataPreprocessor
 
+from mcl_mm.datasets.settings import check_pixels
 from mcl_mm.registry import MODELS
 
 
@@ -22,8 +23,8 @@ class ChannelMeans:
             knows better sets it.
 
     Raises:
-        ValueError: There are other numbers of means and deviations, or channels to swap that are not
-            three.
+        ValueError: They are no numbers, see :func:`~mcl_mm.datasets.settings.check_pixels`; there are other
+            numbers of means and deviations, or channels to swap that are not three.
     """
 
     channels: Optional[int] = None
@@ -34,6 +35,7 @@ class ChannelMeans:
         std: Optional[Sequence[float]] = None,
         **kwargs,
     ) -> None:
+        check_pixels(mean, std)
         if mean is None or std is None or len(mean) == len(std) in (1, 3):
             super().__init__(mean=mean, std=std, **kwargs)
             self.channels = 3 if mean is not None and len(mean) == 3 else None

@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from mcl_mm.files import write_text
+
 STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222 }
 h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em } img { max-width: 100% }
@@ -41,7 +43,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
         *(draw_section(section) for section in sections),
         '</body></html>\n',
     ]
-    path.write_text('\n'.join(parts), encoding='utf-8')
+    write_text(path, '\n'.join(parts))
 
 
 def draw_section(section: Section) -> str:

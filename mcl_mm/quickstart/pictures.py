@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from mcl_mm.evaluation.charts import plt
+from mcl_mm.evaluation.charts import plt, save
 from mcl_mm.evaluation.run_log import curves, read_scalars
 
 COLOURS = plt.get_cmap('Set1')
@@ -20,8 +20,7 @@ def draw_loss(run: Path, path: Path) -> None:
     axis.axhline(1, color='grey', linestyle=':')
     axis.set(xlabel='iteration', ylabel='loss / loss at chance')
     axis.legend()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_objects(picture: np.ndarray, objects: list[tuple], classes: list[str]) -> np.ndarray:

@@ -24,7 +24,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .no_weights import check_file, check_values, other_content
+from .no_weights import check_file, check_values, check_whole_file, other_content
 
 try:
     from numpy._core import multiarray
@@ -96,7 +96,10 @@ def read_checkpoint(path: Path) -> dict:
 def is_resumable(checkpoint: Any) -> bool:
     """Whether a Runner can go on from what a file holds: weights alone have no iteration."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    return isinstance(meta, dict) and 'message_hub' in checkpoint and {'epoch', 'iter'} <= set(meta)
+    if not isinstance(meta, dict) or 'message_hub' not in checkpoint:
+        return False
+    counts = [meta.get(name) for name in ('epoch', 'iter')]
+    return all(isinstance(count, int) and count >= 0 for count in counts)
 
 
 def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -153,6 +156,7 @@ def read_file(path: Path, map_location: Any = 'cpu') -> Any:
     check_file(path)
     if str(path).endswith('.safetensors'):
         raise ValueError(f'{path} is named as safetensors but is something else, or damaged')
+    check_whole_file(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location=map_location, weights_only=True)

@@ -169,3 +169,34 @@ def test_nothing_is_written_before_all_is_checked(annotations, tmp_path):
 
 def test_missing_file(tmp_path):
     assert re.match('FileNotFoundError: .*nowhere', call('/nowhere.json', tmp_path))
+
+
+def write_ids(path, image_id, annotation_id):
+    coco = dict(
+        images=[dict(id=image_id, file_name='a.jpg'), dict(id=5, file_name='b.jpg')],
+        annotations=[dict(id=1, image_id=annotation_id, category_id=1)],
+        categories=[dict(id=1, name='x')],
+    )
+    path.write_text(json.dumps(coco))
+
+
+def test_an_id_of_another_type_is_named(tmp_path):
+    write_ids(tmp_path / 'a.json', 1, '1')
+    said = call(tmp_path / 'a.json', tmp_path / 'out', '--percent', 50)
+    assert "first image_id '1', and an image has the id 1: write both as numbers" in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_ids_of_any_size_are_kept(tmp_path):
+    write_ids(tmp_path / 'a.json', 10**30, 10**30)
+    assert call(tmp_path / 'a.json', tmp_path / 'out', '--percent', 100, '--folds', 1) is None
+    subset = json.loads((tmp_path / 'out/a.1@100.json').read_text())
+    assert [image['id'] for image in subset['images']] == [10**30, 5]
+    assert subset['annotations'][0]['image_id'] == 10**30
+
+
+def test_a_path_that_is_wrong_is_said_with_what_to_do(tmp_path):
+    assert 'nope.json: No such file or directory. Check the path' in call(
+        tmp_path / 'nope.json', tmp_path / 'out'
+    )
+    assert 'Is a directory. Give a file, not a folder' in call(tmp_path, tmp_path / 'out')

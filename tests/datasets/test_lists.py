@@ -91,3 +91,29 @@ def test_what_is_no_list_is_said(tmp_path, name, data, message):
 def test_names_may_begin_with_brackets(tmp_path, name):
     (tmp_path / 'list.txt').write_text(f'{name}\nb.jpg\n')
     assert read(tmp_path / 'list.txt') == [name, 'b.jpg']
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'filename,label\na.jpg,0\nb.jpg,1\n',
+        '"a.jpg"\n"b.jpg"\n',
+        "'a.jpg'\n",
+        'a.jpg;0\n',
+        '"a.JPG" ; "0"\n',
+        ',filename\n0,a.jpg,3\n',
+    ],
+)
+def test_a_table_is_no_list(tmp_path, text):
+    (tmp_path / 'list.csv').write_text(text)
+    with pytest.raises(
+        ValueError, match='is of a table, not of a list of images: .*Write one path'
+    ):
+        read_list(str(tmp_path / 'list.csv'), ['.jpg'])
+
+
+@pytest.mark.parametrize('text', ['a,b.jpg\n', 'x;y.jpg 3\n', "it's.jpg,v.jpg\n", 'a\nb\n'])
+def test_signs_in_names_make_no_table(tmp_path, text):
+    (tmp_path / 'list.txt').write_text(text)
+    read = read_list(str(tmp_path / 'list.txt'), ['.jpg'])
+    assert [line for _, line in read] == text.splitlines()

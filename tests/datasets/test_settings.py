@@ -9,6 +9,7 @@ from mcl_mm.datasets import (
     SeededSampler,
     UnlabelledImages,
 )
+from mcl_mm.models import ChannelsDetDataPreprocessor, MontageDataPreprocessor
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,21 @@ def test_transforms_and_samplers(build, message):
 def test_a_home_folder_is_found(image_folder, monkeypatch):
     monkeypatch.setenv('HOME', str(image_folder.parent))
     assert len(UnlabelledImages(data_root='~/images', pipeline=[])) == 24
+
+
+@pytest.mark.parametrize('kind', [MontageDataPreprocessor, ChannelsDetDataPreprocessor])
+@pytest.mark.parametrize(
+    ('mean', 'std', 'message'),
+    [
+        ('x', [1, 1, 1], 'data_preprocessor.mean must be a list of numbers, one a channel'),
+        ([1, 2, 3], [0, 0, 0], 'data_preprocessor.std must be a list of numbers above 0'),
+        ([1, 2, 3], [1, -1, 1], 'data_preprocessor.std must be'),
+        ([1, float('nan'), 3], [1, 1, 1], 'data_preprocessor.mean must be'),
+        ([1, 2, 3], 1, r'got 1: write std=\[58.4, 57.1, 57.4\]'),
+        ([], [], 'data_preprocessor.mean must be'),
+        ([1, 2, '3'], [1, 1, 1], 'data_preprocessor.mean must be'),
+    ],
+)
+def test_pixels(kind, mean, std, message):
+    with pytest.raises(ValueError, match=message):
+        kind(mean=mean, std=std)

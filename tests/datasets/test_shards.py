@@ -290,6 +290,9 @@ def test_classes_beside_images_in_webdatasets_layout(tmp_path):
     write_tar(tmp_path / '2.tar', [('x.jpg', encoded('JPEG')), ('x.cls', b'cat')])
     with pytest.raises(ValueError, match=r"x\.cls of .* should hold an integer from 0.*b'cat'"):
         index(str(tmp_path))
+    write_tar(tmp_path / '2.tar', [('x.jpg', encoded('JPEG')), ('x.cls', b'9' * 20)])
+    with pytest.raises(ValueError, match=r"x\.cls of .* should hold an integer from 0.*b'999"):
+        index(str(tmp_path))
 
 
 def test_more_shards_than_a_process_may_open(tmp_path):

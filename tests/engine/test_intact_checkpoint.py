@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import CheckpointHook
 
 from mcl_mm.engine import find_intact_checkpoint
-from mcl_mm.engine.intact_checkpoint import damage, progress
+from mcl_mm.engine.intact_checkpoint import progress
 from mcl_mm.engine.resume import choose_start
 
 
@@ -63,7 +63,6 @@ def empty(path):
 def test_damaged_newest_is_skipped_in_words(work_dir, spoil, said):
     newest, older = work_dir / 'iter_4.pth', work_dir / 'iter_2.pth'
     assert find_intact_checkpoint(str(work_dir)) == str(newest)
-    assert damage(newest) is None
     spoil(newest)
     assert find_intact_checkpoint(str(work_dir)) == str(older)
     assert any('Skipping the checkpoint' in text and 'iter_4.pth' in text for text in said)
@@ -96,6 +95,15 @@ def test_weights_alone_are_no_checkpoint(work_dir, said):
     assert any('iter_4.pth' in text and 'no state of a run' in text for text in said)
     os.remove(work_dir / 'iter_2.pth')
     assert find_intact_checkpoint(str(work_dir)) is None
+
+
+@pytest.mark.parametrize(
+    'meta', [dict(epoch=0, iter='x'), dict(epoch=0, iter=-5), dict(epoch=None, iter=4)]
+)
+def test_counts_that_no_run_has_are_no_state_of_a_run(work_dir, said, meta):
+    save(work_dir / 'iter_4.pth', meta=meta)
+    assert find_intact_checkpoint(str(work_dir)) == str(work_dir / 'iter_2.pth')
+    assert any('iter_4.pth' in text and 'no state of a run' in text for text in said)
 
 
 def test_checkpoints_are_looked_for_where_they_are_written(tmp_path):

@@ -78,7 +78,7 @@ def test_checkpoint_that_is_not_there():
 
 def test_command_line(tmp_path):
     path = tmp_path / 'mine.py'
-    path.write_text('a = dict(b=1)\nauto_scale_lr = dict(enable=False)\n')
+    path.write_text('a = dict(b=1)\nmodel = dict()\nauto_scale_lr = dict(enable=False)\n')
     cfg = load_config(str(path), options={'a.b': 2}, launcher='pytorch')
     assert (cfg.a.b, cfg.launcher, cfg.work_dir) == (2, 'pytorch', 'work_dirs/mine')
     assert load_config(str(path), work_dir='there').work_dir == 'there'

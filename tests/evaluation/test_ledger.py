@@ -10,7 +10,8 @@ from mcl_mm.evaluation.ledger import FIELDS, Record, add_entry, read_ledger
 
 
 def entry(identity, **values):
-    return dict(dict.fromkeys(FIELDS), schema=1, identity=identity, **values)
+    known = dict(kind='pretrain', metrics={}, train=dict(images=1), multiply_adds=1.0)
+    return dict(dict.fromkeys(FIELDS), schema=1, identity=identity, **{**known, **values})
 
 
 def test_every_identity_is_there_once_in_the_order_of_finishing(tmp_path):
@@ -55,6 +56,14 @@ def test_a_write_that_fails_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
         ('[]', 'line 2 is no entry of a ledger: it lacks command, config'),
         ('{"schema": 1}', 'it lacks command, config'),
         (json.dumps(entry('b') | dict(schema=7)), 'line 2 has schema 7, this version reads 1'),
+        (json.dumps(entry('b', metrics=3)), 'line 2 is no entry of a ledger: metrics is 3'),
+        (json.dumps(entry('b', metrics=dict(a='x'))), "metrics is {'a': 'x'}. Remove or mend it"),
+        (json.dumps(entry('b', minutes='x')), "minutes is 'x'"),
+        (json.dumps(entry('b', kind='x')), "kind is 'x'"),
+        (json.dumps(entry('b', train={})), 'train is {}'),
+        (json.dumps(entry('b', multiply_adds=None)), 'multiply_adds is None'),
+        (json.dumps(entry('b', kind='finetune', origin={}, val=None)), 'val is None'),
+        (json.dumps(entry('b', kind='finetune', origin=3)), 'val is None|origin is 3'),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(tmp_path, line, message):
@@ -65,8 +74,8 @@ def test_a_line_that_is_no_entry_is_named(tmp_path, line, message):
 
 
 def test_a_record_becomes_a_line_with_all_fields(tmp_path, monkeypatch):
-    facts = dict(kind='finetune', identity='x', command='mcl-mm compare-transfer', config='c', seed=3,
-                 train={}, images_seen=5, processes=1)  # fmt: skip
+    facts = dict(kind='pretrain', identity='x', command='mcl-mm compare-transfer', config='c', seed=3,
+                 train=dict(images=5), multiply_adds=1.0, images_seen=5, processes=1)  # fmt: skip
     record = Record(tmp_path / 'runs.jsonl', facts)
     assert record.entry() is None
     monkeypatch.setattr(module.time, 'gmtime', lambda: (2026, 1, 2, 3, 4, 5, 0, 0, 0))

@@ -81,3 +81,11 @@ def test_a_run_of_another_program_that_logged_to_tensorboard_alone(tmp_path):
     (folder / 'events.out.tfevents.1.host.1.0').touch()
     with pytest.raises(FileNotFoundError, match=r'TensorBoard alone: start it by .* or add dict'):
         read_scalars(tmp_path)
+
+
+def test_lines_that_no_run_writes_are_passed_over(tmp_path):
+    folder = tmp_path / '1/vis_data'
+    folder.mkdir(parents=True)
+    lines = ['3', '[1]', 'null', '{"loss": 5}', '{"loss": 1, "step": 1, "note": "x", "list": [1]}']
+    (folder / 'scalars.json').write_text('\n'.join([*lines, '{"loss": 2, "step": 2}', '{"los']))
+    assert read_scalars(tmp_path) == [dict(loss=1, step=1), dict(loss=2, step=2)]

@@ -142,3 +142,10 @@ def test_a_start_is_known_by_its_content(tmp_path):
     path.write_bytes(b'22')
     assert Start('a', str(path)).digest() != first
     assert Start().digest() == ''
+
+
+@pytest.mark.parametrize('name', ['random', 'backbone', '+neck', 'neck', 'box_head'])
+def test_a_start_has_no_name_whose_folder_is_another_start_s(detector, tmp_path, name):
+    """Runs of the cut +neck lie in neck-0, neck-1, ...; a file of that name would mix with them."""
+    with pytest.raises(ValueError, match='is called|NAME=FILE, with a name of letters'):
+        named_starts(detector, [f'{name}=weights.pth'], tmp_path)

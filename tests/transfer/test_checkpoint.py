@@ -72,6 +72,29 @@ def test_file_that_is_no_checkpoint(tmp_path, content, name):
         read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.parametrize('checksums', [True, False])
+def test_a_flipped_bit_is_seen_by_the_checksums_of_the_file(tmp_path, checksums):
+    """Files saved without checksums are read as they are: nothing tells whether they are whole."""
+    path, weights = tmp_path / 'weights.pth', torch.ones(1000)
+    try:
+        torch.serialization.set_crc32_options(checksums)
+        torch.save(dict(state_dict=dict(w=weights)), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_checkpoint(path)['state_dict']['w'], weights)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(content)
+    if checksums:
+        with pytest.raises(ValueError, match='is damaged, in its part .*data/0: copy or download'):
+            read_checkpoint(path)
+    else:
+        assert (read_checkpoint(path)['state_dict']['w'] != weights).sum() == 1
+    path.write_bytes(content[:-300])
+    with pytest.raises(ValueError, match='is truncated or damaged .*: copy or download it again'):
+        read_checkpoint(path)
+
+
 def test_truncated_safetensors(tmp_path):
     save_file({'a': torch.rand(100)}, tmp_path / 'a.safetensors')
     whole = (tmp_path / 'a.safetensors').read_bytes()

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mcl_mm.channels import MEAN, STD
-from mcl_mm.config import type_name
+from mcl_mm.config import read_config, type_name
+from mcl_mm.files import write_text
 from mcl_mm.models.montage_model import NoPyramidError
 from mcl_mm.transfer.formats.mmdet import to_mmdet
 
@@ -222,7 +223,7 @@ def adapt(base: str, recipe: str, export: str, checkpoint: Optional[dict] = None
     whole = ChildConfig(base, detector, changes)
     pretrain, why_not, filled = None, '', None
     try:
-        held = Config.fromfile(recipe)
+        held = read_config(recipe)
         pretrain = ChildConfig(str(recipe), held, pretrain_changes(whole.load(), held))
         weights = to_mmdet(build(pretrain.load().model, 'mcl_mm').state_dict())
         filled = check_fit(whole.load(), weights)
@@ -258,8 +259,7 @@ def write(path: Path, config: ChildConfig, comment: list[str], base: str) -> str
         raise FileExistsError(
             f'{path} exists and is different: move it, or choose another --out-dir'
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
     return '\n'.join([f'{path}\n', *(f'  {line[2:]}' for line in comment_lines(paragraphs)), ''])
 
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from torch import nn
 
-from mcl_mm.config import find_config, override, type_name
+from mcl_mm.config import find_config, read_config, type_name
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .doctor import Diagnosis, diagnose
@@ -80,10 +80,7 @@ def examine(
     """
     if processes is not None and processes < 1:
         raise ValueError(f'--processes must be at least 1, got {processes}')
-    cfg = Config.fromfile(find_config(config))
-    override(cfg, options)
-    if not cfg.get('model'):
-        raise ValueError(f'{config} has no model')
+    cfg = read_config(find_config(config), options)
     path, checkpoint = weights or cfg.get('load_from'), None
     if path:
         checkpoint = read_checkpoint(path)

@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mcl_mm.config import find_in_package, type_name
+from mcl_mm.config import check_model, find_in_package, opening, type_name
 
 from .fit import PARTS
 
@@ -65,15 +65,17 @@ def load_detector(base: str) -> Config:
     if '::' not in base and not os.path.isfile(base):
         raise FileNotFoundError(f'no config at {base}')
     try:
-        cfg = Config.fromstring(f'_base_ = {base!r}\n', '.py')
-    except OSError:
-        raise
-    except Exception as error:  # whatever the code in it raises
+        with opening(base):
+            cfg = Config.fromstring(f'_base_ = {base!r}\n', '.py')
+    except ValueError as error:
+        if 'lazy_import' not in str(error):
+            raise
         raise ValueError(
-            f'{base} cannot be opened as a config: {error}. One that is written with read_base() has '
-            "to be written out first: Config.fromfile(PATH).dump('plain.py')"
+            f'{base} is written with read_base() or imports, and no other config can inherit from it. '
+            f"Write it out first, in Python: Config.fromfile({base!r}).dump('plain.py')"
         ) from error
-    model = cfg.get('model') or {}
+    check_model(cfg, base)
+    model = cfg.model
     if 'backbone' not in model:
         inner = next((k for k, v in model.items() if isinstance(v, dict) and 'backbone' in v), None)
         hint = f'; model.{inner} has one: give the config of that detector' if inner else ''
