@@ -55,12 +55,13 @@ class FollowConfigHook(Hook):
         """
         if not resumes(runner):
             return
-        if not (checkpoint.get('optimizer') or {}):
+        meta = checkpoint['meta']
+        # One that begins at 0, as a converted one does, has nothing to go on with.
+        if meta.get('iter') and not checkpoint.get('optimizer'):
             raise ResumeError(
                 'the checkpoint has no state of the optimiser, as with save_optimizer=False, and the rates '
                 'would begin anew. Start from the weights, with load_from instead of --resume'
             )
-        meta = checkpoint['meta']
         changes = [*place_in_epochs(runner, meta)]
         check_length(runner, meta)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
