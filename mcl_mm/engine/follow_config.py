@@ -66,7 +66,7 @@ class FollowConfigHook(Hook):
         check_length(runner, meta)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             print_log("Several optimisers: rates and schedules are the checkpoint's.", 'current')
-        else:
+        elif checkpoint.get('optimizer'):
             changes += compare_settings(runner, checkpoint)
             if changes:
                 take_settings(runner, checkpoint)
