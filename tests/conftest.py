@@ -56,7 +56,7 @@ def read_once(read):
         key = str(filename), args, repr(settings)
         if key not in known:
             found = read(filename, *args, **settings)
-            if found[2]:  # has variables of the environment
+            if found[2] or '{{$' in found[1]:  # has variables of the environment
                 return found
             known[key] = found
         return copy.deepcopy(known[key])

@@ -102,7 +102,7 @@ def index(folder: str) -> Packed:
 
     Raises:
         OSError: A shard cannot be read, or the index cannot be written.
-        ValueError: There is no shard, or one is cut off or no tar archive.
+        ValueError: There is no shard, one is cut off or no tar archive, or there is no image in them.
     """
     shards = list_shards(folder)
     if not shards:
@@ -112,8 +112,10 @@ def index(folder: str) -> Packed:
     for number, name in enumerate(jobs):
         found = read_shard(os.path.join(folder, name), packed)
         rows += [(f'{name}/{inside}', number, *place) for inside, place in found.items()]
+    if not rows:
+        raise ValueError(f'no image in the {len(shards)} shard(s) of {folder}')
     sizes = [os.path.getsize(os.path.join(folder, name)) for name in shards]
-    names, *columns = zip(*rows) if rows else [()] * 6
+    names, *columns = zip(*rows)
     kinds = (np.int32, np.int64, np.int64, np.uint32, np.int64)
     arrays = [np.array(column, kind) for column, kind in zip(columns, kinds)]
     with atomic_path(os.path.join(folder, INDEX)) as path:

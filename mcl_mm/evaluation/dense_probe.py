@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mcl_mm.datasets import LoadAnyImage
 from mcl_mm.registry import HOOKS
 
-from .probe import Probe, ProbeImages, normalise
+from .probe import Probe, ProbeImages, check_positive, normalise
 
 
 @HOOKS.register_module()
@@ -56,6 +56,7 @@ class DenseProbe(Probe):
         **kwargs,
     ) -> None:
         super().__init__(interval, **kwargs)
+        check_positive(self, ridge=ridge)
         self.ridge = ridge
         items = list_boxes(os.path.join(data_root, ann_file), os.path.join(data_root, img_prefix))
         if len(np.unique(np.concatenate([item['gt_labels'] for item in items] or [[]]))) == 1:

@@ -13,7 +13,7 @@ from mcl_mm.datasets.settings import check_path
 from mcl_mm.datasets.unlabelled_images import EXTENSIONS
 from mcl_mm.registry import HOOKS
 
-from .probe import Probe, ProbeImages, ShortEdge, normalise
+from .probe import Probe, ProbeImages, ShortEdge, check_counts, check_positive, normalise
 
 
 @HOOKS.register_module()
@@ -53,6 +53,8 @@ class KNNProbe(Probe):
         **kwargs,
     ) -> None:
         super().__init__(interval, **kwargs)
+        check_counts(self, k=k, side=side)
+        check_positive(self, temperature=temperature)
         self.k, self.temperature = k, temperature
         items, classes = list_images(data_root)
         self.num_queries, self.num_classes = len(items), len(classes)

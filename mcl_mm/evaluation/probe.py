@@ -1,10 +1,11 @@
 """What the probes have in common: when they run, and that training does not notice."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -60,6 +61,33 @@ class ProbeImages(Dataset):
         return dict(results, index=index, image=image)
 
 
+def check_counts(probe: object, least: int = 1, **counts: Any) -> None:
+    """Refuse settings that have to be whole numbers and are not, or are too small.
+
+    Raises:
+        ValueError: Names the setting and the probe.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f'{name} of {type(probe).__name__} must be a whole number of at least {least}, got {value!r}'
+            )
+
+
+def check_positive(probe: object, **numbers: Any) -> None:
+    """Refuse settings that have to be positive numbers and are not.
+
+    Raises:
+        ValueError: Names the setting and the probe.
+    """
+    for name, value in numbers.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise ValueError(
+                f'{name} of {type(probe).__name__} must be a positive number, got {value!r}'
+            )
+
+
 class ShortEdge(ResizeEdge):
     """Resize the shorter edge as Pillow does; images of N channels, which it cannot, likewise.
 
@@ -103,10 +131,8 @@ class Probe(Hook):
     def __init__(
         self, interval: int, by_epoch: bool = True, batch_size: int = 32, num_workers: int = 2
     ) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'interval of {type(self).__name__} must be at least 1, got {interval}'
-            )
+        check_counts(self, interval=interval, batch_size=batch_size)
+        check_counts(self, least=0, num_workers=num_workers)
         self.interval, self.by_epoch = interval, by_epoch
         self.batch_size, self.num_workers = batch_size, num_workers
 

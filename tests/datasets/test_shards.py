@@ -394,6 +394,9 @@ def test_no_file_is_opened_for_an_image(packed):
 def test_what_is_no_folder_of_shards(tmp_path):
     with pytest.raises(ValueError, match=r'no shard in'):
         index(str(tmp_path))
+    tarfile.open(tmp_path / 'a.tar', 'w').close()
+    with pytest.raises(ValueError, match=r'no image in the 1 shard\(s\) of'):
+        index(str(tmp_path))
     (tmp_path / 'a.tar').write_bytes(b'text' * 999)
     with pytest.raises(ValueError, match=r'no uncompressed tar archive'):
         index(str(tmp_path))
