@@ -159,6 +159,14 @@ def modules_are_no_garbage():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope='module')
+def own_scope():
+    """A fixture of a module that runs something leaves MMEngine's default scope to its module alone."""
+    before = copy.copy(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict = before
+
+
 @pytest.fixture(autouse=True)
 def own_global_state():
     """What a Runner leaves behind does not reach the next test.

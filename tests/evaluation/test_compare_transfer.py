@@ -142,7 +142,7 @@ def check_ledger(ledger, report):
     ('weights', 'options', 'message'),
     [
         ('/nowhere.pth', [], 'FileNotFoundError: no checkpoint at'),
-        ('export', ['--seeds', '0'], 'ValueError: --seeds must be at least 1'),
+        ('export', ['--seeds', '0'], 'ValueError: --seeds must be a number from 1 to 1000, got 0'),
         ('export', ['--cfg-options', 'model.neck.out_channels=32'], 'ValueError: .*another shape'),
         (None, [], r'ValueError: which weights\? Give an export, or --start NAME=FILE'),
         (None, ['--start', 'mine=/nowhere.pth'], 'FileNotFoundError: no checkpoint at /nowhere.pth'),

@@ -264,9 +264,9 @@ def test_overfits_eight_images(tiny_config, build, image_folder, joint):
     shades = 0.8 + 0.4 * torch.rand(8, 8, 1, 1, 1)  # eight views, each a little darker or brighter
     views = [(images * shade).clamp(0, 255).byte() for shade in shades]
     model = build(dict(tiny_config, joint=joint)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
-    for _ in range(50):
+    for _ in range(80):
         losses = model.loss(prepare(model, views))
         optimizer.zero_grad()
         total(losses).backward()

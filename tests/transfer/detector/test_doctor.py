@@ -254,6 +254,7 @@ def test_an_exported_model_of_this_package_is_clean(pretrained):
 
 
 def test_a_config_that_raises_is_one_line(tmp_path):
-    (tmp_path / 'config.py').write_text('a = 1 / 0')
-    code = call('doctor', tmp_path / 'config.py', 'weights.pth')
-    assert code == 'ZeroDivisionError: division by zero'
+    config = tmp_path / 'config.py'
+    config.write_text('a = 1 / 0')
+    reason = 'line 1, cannot be opened as a config: ZeroDivisionError: division by zero'
+    assert call('doctor', config, 'weights.pth') == f'ValueError: {config}, {reason}'
