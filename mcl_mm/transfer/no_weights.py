@@ -132,10 +132,13 @@ def check_values(weights: Mapping[str, Tensor], path: Path) -> None:
                 f'{path} has names and shapes without values, first {name}: save it anew'
             )
         whole = name.endswith('weight') and not (value.is_floating_point() or value.is_complex())
-        if value.is_quantized or whole or value.layout != torch.strided:
+        small = value.is_floating_point() and value.dtype.itemsize < 2  # float8
+        if value.is_quantized or whole or small or value.layout != torch.strided:
             kind = 'sparse' if value.layout != torch.strided else 'quantised'
             raise ValueError(f'{path} has {kind} weights, first {name}: save plain float32 tensors')
-        if value.is_floating_point() and not value.isfinite().all():
+        # The mask of attention in some networks hides by minus infinity.
+        sound = value.isnan().logical_not() if name.endswith('mask') else value.isfinite()
+        if not sound.all():
             raise ValueError(
                 f'{path} has weights that are not finite numbers, first {name}: take an earlier checkpoint'
             )

@@ -82,11 +82,22 @@ def test_arrays_are_named_and_few_of_many_names(tmp_path, nested):
         (torch.tensor([1.0, -float('inf')]).half(), 'not finite numbers, first conv.weight'),
         (torch.ones(2, 3).to_sparse(), 'sparse weights, first conv.weight'),
         (torch.ones(2, 3, dtype=torch.int8), 'quantised weights, first conv.weight'),
+        (torch.ones(2, 3).to(torch.float8_e4m3fn), 'quantised weights, first conv.weight'),
+        (torch.tensor([1j, float('nan')]), 'not finite numbers, first conv.weight'),
     ],
 )
 def test_values_that_would_spoil_a_model(tmp_path, value, message):
     torch.save(dict(state_dict={**WEIGHTS, 'conv.weight': value}), tmp_path / 'a.pth')
     with pytest.raises(ValueError, match=message):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_a_mask_of_attention_may_hide_by_infinity(tmp_path):
+    mask = torch.full((4, 4), -float('inf')).triu(1)
+    torch.save({**WEIGHTS, 'text.attn_mask': mask}, tmp_path / 'a.pth')
+    assert torch.equal(read_checkpoint(tmp_path / 'a.pth')['state_dict']['text.attn_mask'], mask)
+    torch.save({**WEIGHTS, 'text.attn_mask': mask + float('inf')}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='not finite numbers, first text.attn_mask'):
         read_checkpoint(tmp_path / 'a.pth')
 
 
