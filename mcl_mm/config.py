@@ -25,8 +25,9 @@ UNBUILDABLE = (
     ImportError,
     LookupError,
     RuntimeError,
+    TypeError,
 )
-UNBUILDABLE += (TypeError,)
+# Functions of MMEngine's loops. What fails inside of them has been built.
 LOOPS = ('run_iter', 'run_epoch')
 
 
@@ -150,7 +151,7 @@ def building(config: str) -> Iterator[None]:
         ) from error
     except UNBUILDABLE as error:
         frames = traceback.extract_tb(error.__traceback__)
-        if any(frame.name in LOOPS for frame in frames):  # it is built, and fails at its work
+        if any(frame.name in LOOPS for frame in frames):
             raise
         place = frames[-1]
         raise ValueError(

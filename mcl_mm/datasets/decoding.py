@@ -129,9 +129,8 @@ def decode(
     """
     check_size(path, image.size, image)
     if image.format == 'TIFF':
-        image.filename = (
-            ''  # what Pillow maps into memory has a wrong width where sides are swapped
-        )
+        # Pillow maps a file that it knows by name into memory, with a wrong width where sides are swapped.
+        image.filename = ''
         if is_misread(image.tag_v2, image.tag_v2.prefix == b'MM'):
             turned = image.tag_v2.get(ORIENTATION, 1)
             return deep_pixels(path, data or read_bytes(path), turned)

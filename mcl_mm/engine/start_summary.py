@@ -42,6 +42,7 @@ class StartSummaryHook(Hook):
     def __init__(self) -> None:
         self.counter = operation_counter()
         self.counting = contextlib.ExitStack()
+        self.begin: Optional[float] = None
 
     def before_train(self, runner: Runner) -> None:
         """Print the summary."""
@@ -89,8 +90,6 @@ class StartSummaryHook(Hook):
             images = batch_size(runner.train_dataloader)
             cost = f'{operations / 2 / images / 1e9:.3g} G multiply-adds an image'
             runner.logger.info(f'Cost, counted in this iteration: {cost}, forward and backward.')
-
-    begin: Optional[float] = None
 
 
 def summary(runner: Runner) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,10 @@ from pycocotools.coco import COCO
 from torch import Tensor, nn
 
 from mcl_mm.datasets import LoadAnyImage
+from mcl_mm.datasets.settings import check_number
 from mcl_mm.registry import HOOKS
 
-from .probe import Probe, ProbeImages, check_positive, normalise
+from .probe import Probe, ProbeImages, normalise
 
 
 @HOOKS.register_module()
@@ -56,7 +57,7 @@ class DenseProbe(Probe):
         **kwargs,
     ) -> None:
         super().__init__(interval, **kwargs)
-        check_positive(self, ridge=ridge)
+        check_number('ridge of DenseProbe', ridge, low=1e-6, high=1e6)
         self.ridge = ridge
         items = list_boxes(os.path.join(data_root, ann_file), os.path.join(data_root, img_prefix))
         if len(np.unique(np.concatenate([item['gt_labels'] for item in items] or [[]]))) == 1:

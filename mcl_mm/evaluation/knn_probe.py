@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torchvision.datasets.folder import find_classes, make_dataset
 
 from mcl_mm.datasets import LoadAnyImage
-from mcl_mm.datasets.settings import check_path
+from mcl_mm.datasets.settings import check_number, check_path
 from mcl_mm.datasets.unlabelled_images import EXTENSIONS
 from mcl_mm.registry import HOOKS
 
-from .probe import Probe, ProbeImages, ShortEdge, check_counts, check_positive, normalise
+from .probe import Probe, ProbeImages, ShortEdge, normalise
 
 
 @HOOKS.register_module()
@@ -53,8 +53,9 @@ class KNNProbe(Probe):
         **kwargs,
     ) -> None:
         super().__init__(interval, **kwargs)
-        check_counts(self, k=k, side=side)
-        check_positive(self, temperature=temperature)
+        check_number('k of KNNProbe', k, low=1, whole=True)
+        check_number('side of KNNProbe', side, low=1, whole=True)
+        check_number('temperature of KNNProbe', temperature, low=1e-6, high=1e6)
         self.k, self.temperature = k, temperature
         items, classes = list_images(data_root)
         self.num_queries, self.num_classes = len(items), len(classes)

@@ -1,11 +1,10 @@
 """What the probes have in common: when they run, and that training does not notice."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional as F
 
+from mcl_mm.datasets.settings import check_number
 from mcl_mm.engine.value_range_hook import channels_of, ranges_of
 from mcl_mm.random_state import same_random_state
 
@@ -59,33 +59,6 @@ class ProbeImages(Dataset):
         image = image[..., None] if image.ndim == 2 else image  # OpenCV drops a single channel
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return dict(results, index=index, image=image)
-
-
-def check_counts(probe: object, least: int = 1, **counts: Any) -> None:
-    """Refuse settings that have to be whole numbers and are not, or are too small.
-
-    Raises:
-        ValueError: Names the setting and the probe.
-    """
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(
-                f'{name} of {type(probe).__name__} must be a whole number of at least {least}, got {value!r}'
-            )
-
-
-def check_positive(probe: object, **numbers: Any) -> None:
-    """Refuse settings that have to be positive numbers and are not.
-
-    Raises:
-        ValueError: Names the setting and the probe.
-    """
-    for name, value in numbers.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise ValueError(
-                f'{name} of {type(probe).__name__} must be a positive number, got {value!r}'
-            )
 
 
 class ShortEdge(ResizeEdge):
@@ -131,8 +104,10 @@ class Probe(Hook):
     def __init__(
         self, interval: int, by_epoch: bool = True, batch_size: int = 32, num_workers: int = 2
     ) -> None:
-        check_counts(self, interval=interval, batch_size=batch_size)
-        check_counts(self, least=0, num_workers=num_workers)
+        probe = type(self).__name__
+        check_number(f'interval of {probe}', interval, low=1, whole=True)
+        check_number(f'batch_size of {probe}', batch_size, low=1, whole=True)
+        check_number(f'num_workers of {probe}', num_workers, low=0, whole=True)
         self.interval, self.by_epoch = interval, by_epoch
         self.batch_size, self.num_workers = batch_size, num_workers
 

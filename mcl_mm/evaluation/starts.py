@@ -157,11 +157,8 @@ def named_starts(
             raise ValueError(
                 f'--start takes NAME=FILE, with a name of letters, digits, dots and dashes: got {text}'
             )
-        if name in {
-            *CUTS,
-            *starts,
-            *(cut.strip('+') for cut in CUTS),
-        }:  # runs have folders of these names
+        folders = (cut.strip('+') for cut in CUTS)  # of the runs from the other starts
+        if name in (*CUTS, *folders, *starts):
             raise ValueError(f'--start {text}: another start is called {name} already')
         try:
             starts[name] = judge(cfg, name, path, out, processes)

@@ -401,19 +401,19 @@ def test_processes_share_the_images(colour_folders, tiny_config, free_port):
 
 def test_refused_before_training(tmp_path, colour_folders, colour_boxes, tiny_config, build):
     for wrong, message in (
-        (dict(interval=0), 'interval of KNNProbe must be a whole number of at least 1, got 0'),
-        (dict(k=0), 'k of KNNProbe must be a whole number of at least 1, got 0'),
+        (dict(interval=0), 'interval of KNNProbe must be a whole number from 1, got 0'),
+        (dict(k=0), 'k of KNNProbe must be a whole number from 1, got 0'),
         (dict(side=22.5), 'side of KNNProbe must be a whole number'),
         (
             dict(batch_size='8'),
-            "batch_size of KNNProbe must be a whole number of at least 1, got '8'",
+            "batch_size of KNNProbe must be a whole number from 1, got '8'",
         ),
-        (dict(num_workers=-1), 'num_workers of KNNProbe must be a whole number of at least 0'),
-        (dict(temperature=0), 'temperature of KNNProbe must be a positive number, got 0'),
+        (dict(num_workers=-1), 'num_workers of KNNProbe must be a whole number from 0, got -1'),
+        (dict(temperature=0), 'temperature of KNNProbe must be a number from 1e-06 to'),
     ):
         with pytest.raises(ValueError, match=message):
             KNNProbe(str(colour_folders), **wrong)
-    with pytest.raises(ValueError, match='ridge of DenseProbe must be a positive number, got -1'):
+    with pytest.raises(ValueError, match='ridge of DenseProbe must be a number from 1e-06 to'):
         DenseProbe(str(colour_boxes), 'boxes.json', ridge=-1)
     (tmp_path / 'one/a').mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match='no valid file for the classes a'):
