@@ -19,14 +19,15 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument(
-        'config', help="config of an MMDetection detector: a path, or a name such as 'mmdet::...'"
+        'config',
+        help="config of an MMDetection detector: a path, a recipe's name, or a name such as 'mmdet::...'",
     )
     parser.add_argument(
         '--weights', help='file of weights to start from, written by `mcl-mm export`'
     )
     parser.add_argument(
         '--out-dir',
-        help="where to write (default: beside the config; for 'mmdet::...' the current folder)",
+        help='where to write (default: beside the config; for a name, the current folder)',
     )
     parser.add_argument(
         '--images',

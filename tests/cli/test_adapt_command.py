@@ -302,4 +302,17 @@ def test_bad_input_ends_in_one_clear_error(monkeypatch, tmp_path, arguments, mes
 def test_refusal_sets_the_exit_code():
     process = forked('-m', 'mcl_mm', 'adapt', '/nowhere.py')
     assert process.returncode == 1
-    assert process.stderr.splitlines()[-1] == 'FileNotFoundError: no config at /nowhere.py'
+    assert process.stderr.splitlines()[-1].startswith(
+        'FileNotFoundError: no config at /nowhere.py,'
+    )
+
+
+def test_a_recipe_by_name_is_adapted_here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    succeed('adapt', 'retinanet_bccd')
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'retinanet_bccd_finetune.py',
+        'retinanet_bccd_pretrain.py',
+    }
+    cfg = Config.fromfile(tmp_path / 'retinanet_bccd_finetune.py')
+    assert cfg.model.bbox_head.num_classes == 3

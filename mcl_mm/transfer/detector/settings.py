@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mcl_mm.config import check_model, find_in_package, opening, type_name
+from mcl_mm.config import check_model, find_config, find_in_package, opening, type_name
 
 from .fit import PARTS
 
@@ -32,7 +32,7 @@ def base_of(config: str) -> str:
     """What a config that inherits from another has as ``_base_``.
 
     Args:
-        config (str): The other: a path, or a name such as
+        config (str): The other: a path, the name of a recipe, or a name such as
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
 
     Returns:
@@ -43,7 +43,7 @@ def base_of(config: str) -> str:
         OSError, ValueError: There is no config of this name.
     """
     if '::' not in config or os.path.isfile(config):
-        return os.path.abspath(config)
+        return os.path.abspath(find_config(config))
     found = find_in_package(config)
     return config if re.match(r'\w+::\w+/', config) else found
 

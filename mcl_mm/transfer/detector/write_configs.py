@@ -73,7 +73,7 @@ def write_configs(
     """Write ``NAME_finetune.py`` and, where it can be pre-trained, ``NAME_pretrain.py``.
 
     Args:
-        config (str): Config of a detector: a path, or a name as ``'mmdet::...'``.
+        config (str): Config of a detector: a path, or a name, see :func:`~mcl_mm.config.find_config`.
         weights (str, optional): File of weights to start from. Defaults to None: still to be made.
         out_dir (str, optional): Where to write. Defaults to None: beside the config, for a name here.
         recipe (str, optional): See :func:`choose_recipe`.
@@ -90,7 +90,7 @@ def write_configs(
     """
     base = base_of(config)
     name = Path(config).stem
-    folder = Path(out_dir or ('.' if '::' in config else Path(config).parent))
+    folder = Path(out_dir or (Path(config).parent if os.path.isfile(config) else '.'))
     checkpoint = read_checkpoint(weights) if weights else None
     chosen = choose_recipe(recipe, images, channels_for(base, checkpoint))
     export = weights or f'{name}_mcl.pth'
