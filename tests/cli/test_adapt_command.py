@@ -316,3 +316,7 @@ def test_a_recipe_by_name_is_adapted_here(monkeypatch, tmp_path):
     }
     cfg = Config.fromfile(tmp_path / 'retinanet_bccd_finetune.py')
     assert cfg.model.bbox_head.num_classes == 3
+    assert cfg.model.neck.norm_cfg.type == 'SyncBN'
+    text = (tmp_path / 'retinanet_bccd_finetune.py').read_text().replace('\n#  ', '')
+    assert 'Batch norm of the pyramid sees the images of one GPU alone' in text
+    assert 'another scale' not in text

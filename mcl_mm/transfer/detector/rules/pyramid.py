@@ -30,6 +30,11 @@ def missing_norm(case: Case) -> Optional[Finding]:
         f'in the weights a norm follows every conv of the pyramid, and here {own or "none"}: the same '
         'convs give maps of another scale than the convs after them were trained on'
     )
+    if is_trained_batch_norm(own) and names_batch_norm(norm):
+        text = (
+            'batch norm of the pyramid sees the images of one GPU alone, which may be too few. SyncBN takes '
+            'statistics from those of all GPUs; on one process MMEngine makes plain BN of it'
+        )
     return curable('missing-norm', text, {f'{path}.norm_cfg': norm}, case.cfg)
 
 
@@ -39,8 +44,12 @@ def stands_for(case: Case, own: Optional[dict], norm: dict) -> bool:
     How many images it sees is another rule's question.
     """
     known = case.processes is not None or case.cfg.get('sync_bn')
-    trained = bool(own) and own.get('requires_grad', True)
-    return bool(known and trained and names_batch_norm(own) and names_batch_norm(norm))
+    return bool(known and is_trained_batch_norm(own) and names_batch_norm(norm))
+
+
+def is_trained_batch_norm(norm: Optional[dict]) -> bool:
+    """Whether a ``norm_cfg`` is a batch norm whose scale and shift learn."""
+    return bool(norm) and norm.get('requires_grad', True) and names_batch_norm(norm)
 
 
 def other_pyramid(case: Case) -> Optional[Finding]:
