@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mcl_mm.datasets import labelled_sets
-from mcl_mm.engine import check_classes
+from mcl_mm.engine import QuietRunner, check_classes
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.files import check_folder
@@ -17,8 +17,8 @@ from mcl_mm.transfer import check_whole, read_checkpoint
 from .png_visualizer import PNGVisualizer, name_pictures
 
 
-def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runner:
-    """A run that will test, with all that would end it hours later found now.
+def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> QuietRunner:
+    """A run that will test, with all that would end it hours later found now; the log has what libraries say.
 
     Args:
         cfg (Config): Changed in place.
@@ -39,12 +39,23 @@ def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runn
     cfg.load_from = path
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg, options)
-    runner = Runner.from_cfg(cfg)
+    runner = QuietRunner.from_cfg(cfg)
+    try:
+        check_tests(runner, path)
+    finally:
+        runner.end_quiet_start()
+    return runner
+
+
+def check_tests(runner: Runner, path: str) -> None:
+    """Find out whether a run can test a checkpoint; see :func:`load_trained`."""
     checkpoint = read_checkpoint(path)
     try:
         check_whole(runner.model, checkpoint['state_dict'])
     except ValueError as error:
-        raise ValueError(f'{path} has not been trained with {cfg.filename}: {error}') from error
+        raise ValueError(
+            f'{path} has not been trained with {runner.cfg.filename}: {error}'
+        ) from error
     model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
     tested = labelled_sets(runner.test_loop.dataloader.dataset)
     for dataset in tested:
@@ -53,4 +64,3 @@ def load_trained(cfg: Config, path: str, options: Optional[dict] = None) -> Runn
         check_top_k(runner.test_loop.evaluator, model.head.num_classes, 'test_evaluator')
     if isinstance(runner.visualizer, PNGVisualizer):
         name_pictures(runner)
-    return runner

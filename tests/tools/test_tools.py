@@ -109,7 +109,7 @@ def finetune_options(work):
     ]
 
 
-def test_finetune_from_the_export_then_test(work, monkeypatch):
+def test_finetune_from_the_export_then_test(work, monkeypatch, capsys):
     call(monkeypatch, 'train', FINETUNE, '--work-dir', work / 'finetune', '--cfg-options',
          *finetune_options(work), f'load_from={work}/export.pth')  # fmt: skip
     scalars = next(work.glob('finetune/*/vis_data/scalars.json')).read_text().splitlines()
@@ -130,8 +130,13 @@ def test_finetune_from_the_export_then_test(work, monkeypatch):
 
     weights = torch.load(work / 'finetune/epoch_1.pth', weights_only=False)['state_dict']
     save_file(weights, work / 'finetuned.safetensors')
+    capsys.readouterr()
     call(monkeypatch, 'test', FINETUNE, work / 'finetuned.safetensors', '--work-dir', work / 'test2',
-         '--cfg-options', *finetune_options(work))  # fmt: skip
+         '--cfg-options', *finetune_options(work), 'log_level=INFO')  # fmt: skip
+    screen = capsys.readouterr().out
+    assert 'coco/bbox_mAP' in screen
+    assert len(screen.splitlines()) < 60  # with MMEngine's own start there are hundreds
+    assert 'System environment' in next(work.glob('test2/*/*.log')).read_text()
     again = json.loads(next(work.glob('test2/*/*.json')).read_text())
     assert again['coco/bbox_mAP'] == results['coco/bbox_mAP']
 
