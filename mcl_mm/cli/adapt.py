@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the configs and say what they change."""
-    from mcl_mm.config import building
+    from mcl_mm.reading import building
     from mcl_mm.transfer.detector.write_configs import write_configs
 
     with building(args.config):

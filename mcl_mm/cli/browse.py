@@ -30,9 +30,10 @@ def run(args: argparse.Namespace) -> None:
     import cv2
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.evaluation.montage_picture import draw_montages
     from mcl_mm.files import atomic_path, check_output
+    from mcl_mm.reading import read_config
 
     if not cv2.haveImageWriter(args.out):
         raise ValueError(f'{args.out} must end in .png or .jpg')

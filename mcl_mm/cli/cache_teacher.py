@@ -31,10 +31,11 @@ def run(args: argparse.Namespace) -> None:
     """Embed, write and print."""
     import torch
 
-    from mcl_mm.config import find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.datasets.teacher_cache import write_cache
     from mcl_mm.evaluation.teacher_embeddings import embed_by_teacher
     from mcl_mm.files import check_output
+    from mcl_mm.reading import read_config
 
     if args.batch_size < 1 or args.workers < 0:
         raise ValueError('--batch-size must be at least 1, and --workers at least 0')

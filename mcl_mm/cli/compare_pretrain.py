@@ -73,11 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
-    from mcl_mm.config import building, find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.evaluation import methods as ways
     from mcl_mm.evaluation.compare_pretrain import compare_methods, table
     from mcl_mm.evaluation.records import Book
     from mcl_mm.evaluation.starts import named_starts
+    from mcl_mm.reading import building, read_config
 
     check_counts(args)
     if not 0 < args.length < inf:

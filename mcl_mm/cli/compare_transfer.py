@@ -80,10 +80,11 @@ def check_counts(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
-    from mcl_mm.config import building, find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.evaluation.compare_transfer import compare_starts, table
     from mcl_mm.evaluation.records import Book
     from mcl_mm.evaluation.starts import chosen_starts
+    from mcl_mm.reading import building, read_config
 
     check_counts(args)
     path = find_config(args.config)

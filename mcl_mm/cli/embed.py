@@ -47,10 +47,11 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from mcl_mm.channels import follow_channels
-    from mcl_mm.config import building, find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.datasets.lists import write_list
     from mcl_mm.evaluation import embeddings as e
     from mcl_mm.evaluation.near_duplicates import near_duplicates, spread_out
+    from mcl_mm.reading import building, read_config
 
     for name, low in (('choose', 1), ('side', 1), ('batch_size', 1), ('workers', 0)):
         value = getattr(args, name)

@@ -34,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate."""
-    from mcl_mm.config import building, find_config, read_config
+    from mcl_mm.config import find_config
     from mcl_mm.evaluation.png_visualizer import draw_into
     from mcl_mm.evaluation.trained import load_trained
+    from mcl_mm.reading import building, read_config
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = find_config(args.config)

@@ -18,8 +18,9 @@ import sys
 from mmengine.config import DictAction
 
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
-from mcl_mm.config import building, find_config
+from mcl_mm.config import find_config
 from mcl_mm.engine import run as engine
+from mcl_mm.reading import building
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,9 +13,10 @@ from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
 from mcl_mm.channels import follow_channels
-from mcl_mm.config import read_config, type_name
+from mcl_mm.config import type_name
 from mcl_mm.datasets.settings import check_number
 from mcl_mm.files import check_folder
+from mcl_mm.reading import read_config
 
 from .bad_images_hook import TooManyBadImagesError
 from .cpu import adapt_to_cpu, replace_sync_bn

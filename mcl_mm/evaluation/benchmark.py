@@ -19,9 +19,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mcl_mm.channels import follow_channels
-from mcl_mm.config import RECIPES, building, find_config, read_config, type_name
+from mcl_mm.config import RECIPES, find_config, type_name
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.models.routing import check_joint
+from mcl_mm.reading import building, read_config
 from mcl_mm.registry import DATASETS
 
 from .benchmark_report import summarise

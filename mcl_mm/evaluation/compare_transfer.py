@@ -8,8 +8,8 @@ from typing import Optional
 import numpy as np
 from mmengine.config import Config
 
-from mcl_mm.config import building
 from mcl_mm.files import write_text
+from mcl_mm.reading import building
 
 from .charts import plt, save
 from .records import Book

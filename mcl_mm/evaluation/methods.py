@@ -7,9 +7,10 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mcl_mm.config import building, find_config, read_config, type_name
+from mcl_mm.config import find_config, type_name
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import check_classes
+from mcl_mm.reading import building, read_config
 from mcl_mm.registry import DATASETS
 from mcl_mm.transfer import check_load, to_mmdet
 from mcl_mm.transfer.detector.fit import PARTS, carry

@@ -14,8 +14,8 @@ from mmengine.runner import set_random_seed
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mcl_mm.config import building
 from mcl_mm.models.montage import Montage
+from mcl_mm.reading import building
 from mcl_mm.registry import DATASETS, MODELS
 
 SHEET = 448  # side of a sheet in the picture, pixels

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
-from mcl_mm.config import building, read_config
 from mcl_mm.files import make_folder, write_text
 from mcl_mm.models import MCL, MontageModel
 from mcl_mm.models.montage import Montage, cut
+from mcl_mm.reading import building, read_config
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint
 

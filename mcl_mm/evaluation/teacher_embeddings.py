@@ -10,9 +10,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mcl_mm.config import building
 from mcl_mm.datasets.teacher_view import find_teacher_view
 from mcl_mm.engine.teacher_check import check_teacher
+from mcl_mm.reading import building
 from mcl_mm.registry import DATASETS, MODELS
 
 from .probe import ProbeImages

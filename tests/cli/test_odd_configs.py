@@ -36,6 +36,10 @@ CONTENTS = {
     ),
     'empty.py': ('', r'empty\.py has no model: a config needs model=dict\(type=...\)'),
     'text.py': ("model = 'x'\n", r'text\.py has no model'),
+    'old.py': (
+        "model = dict(type='A')\ndata = dict(samples_per_gpu=2)\nlr_config = dict(step=[8])\n",
+        r'old\.py is written for MMDetection 2: it has data, lr_config\. Take',
+    ),
 }  # fmt: skip
 
 
@@ -63,6 +67,12 @@ def test_a_config_that_cannot_be_opened_is_named_with_the_reason(folder, command
         said = sentence_of(command, *(part.format(config=name) for part in COMMANDS[command]))
         assert re.search(sentence, said), (name, said)
     assert sorted(folder.iterdir()) == before
+
+
+def test_bases_in_a_circle(folder):
+    (folder / 'one.py').write_text("_base_ = 'two.py'\n")
+    (folder / 'two.py').write_text("_base_ = 'one.py'\n")
+    assert '_base_ leads back to the same file' in sentence_of('doctor', 'one.py', 'x.pth')
 
 
 @pytest.mark.parametrize('command', ['browse', 'benchmark', 'cache-teacher'])

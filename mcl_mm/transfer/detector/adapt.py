@@ -9,9 +9,10 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mcl_mm.channels import MEAN, STD
-from mcl_mm.config import read_config, type_name
+from mcl_mm.config import type_name
 from mcl_mm.files import write_text
 from mcl_mm.models.montage_model import NoPyramidError
+from mcl_mm.reading import read_config
 from mcl_mm.transfer.formats.mmdet import to_mmdet
 
 from .child_config import Change, ChildConfig, Code, as_code, comment_lines

@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from torch import nn
 
-from mcl_mm.config import find_config, read_config, type_name
+from mcl_mm.config import find_config, type_name
+from mcl_mm.reading import read_config
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .doctor import Diagnosis, diagnose

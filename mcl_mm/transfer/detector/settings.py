@@ -14,7 +14,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mcl_mm.config import check_model, find_config, find_in_package, opening, type_name
+from mcl_mm.config import find_config, find_in_package, type_name
+from mcl_mm.reading import check_model, opening
 
 from .fit import PARTS
 
