@@ -68,7 +68,7 @@ SCONTROL = """#!/bin/sh
 [ "$*" = 'show hostnames node[1-2]' ] && printf '127.0.0.1\\nnode2\\n'
 """
 # Exits four times while Gloo's threads still have tensors to let go of: without a wait, most of these abort.
-# PyTorch alone is imported, and Python's thread keeps the interpreter to the end: both make an abort likelier.
+# That PyTorch alone is imported, and that Python switches threads seldom, makes an abort likelier.
 EXITS = """
 import os, runpy, sys
 import torch
