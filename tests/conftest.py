@@ -75,6 +75,8 @@ def unformatted(load):
     return call
 
 
+# What is imported here and while tests are collected is no garbage, and to search it takes seconds.
+gc.disable()
 # Two cores, many small processes: more threads only wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 MMLogger.get_instance('mmengine', log_level='ERROR')
@@ -132,6 +134,12 @@ SMALL = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, or one process would be alone with it at the end."""
     items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """From now on there is garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 def call_tool(monkeypatch, tool: str, *arguments) -> None:

@@ -61,7 +61,10 @@ def forked(
 
 
 def fork_but_the_first(monkeypatch, *modules: Any) -> None:
-    """The first run of a comparison is a Python of its own, as users have it; others are forked."""
+    """The first run of a comparison is a Python of its own, as users have it; others are forked.
+
+    One comparison does so. Others fork all runs: what starts them is the same function.
+    """
     call, real = modules[0].call, []
 
     def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess:

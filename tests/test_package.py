@@ -1,5 +1,6 @@
 """What is installed from a wheel is the whole package: commands, recipes, tools and what mim asks for."""
 
+import json
 import os
 import re
 import shutil
@@ -87,21 +88,40 @@ def test_the_source_distribution_holds_them_too(checkout, tmp_path):
     assert 'mcl_mm/.mim/model-index.yml' in held
 
 
+# Runs `python -m mcl_mm` with arguments and a file for its output, each time in a process that is forked from
+# this one, in which everything is imported already.
+COMMANDS = """
+import json, os, runpy, sys
+import mcl_mm.cli.train
+print(mcl_mm.__file__)
+for file, *sys.argv[1:] in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), 1)
+        runpy.run_module('mcl_mm', run_name='__main__', alter_sys=True)
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, (sys.argv, status)
+"""
+
+
 def test_a_run_of_the_installed_package_from_another_folder(installed):
     """Pre-training by a recipe's name, export, doctor and adapt; nothing of the checkout is used."""
     images = draw_images(installed.folder / 'images', 12)
-    where = installed('-c', 'import mcl_mm; print(mcl_mm.__file__)').splitlines()[-1]
-    assert where == str(installed.site / 'mcl_mm/__init__.py')
-    assert 'compare-pretrain' in installed('-m', 'mcl_mm', '--help')
-    text = installed('-m', 'mcl_mm', 'configs', 'quickstart/pretrain')
-    (installed.folder / 'my.py').write_text(text)
-    assert str(installed.site) in text
     options = ['--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={images}']
-    installed('-m', 'mcl_mm', 'train', 'my.py', '--work-dir', 'run', *options)
-    installed('-m', 'mcl_mm', 'export', 'run/iter_2.pth', 'export.pth')
-    detector = installed.site / 'mcl_mm/.mim/configs/quickstart/retinanet_bccd.py'
-    assert 'neck' in installed('-m', 'mcl_mm', 'doctor', detector, 'export.pth')
-    installed('-m', 'mcl_mm', 'adapt', detector, '--out-dir', 'adapted')
+    detector = str(installed.site / 'mcl_mm/.mim/configs/quickstart/retinanet_bccd.py')
+    commands = [
+        ['help.txt', '--help'],
+        ['my.py', 'configs', 'quickstart/pretrain'],
+        ['train.txt', 'train', 'my.py', '--work-dir', 'run', *options],
+        ['export.txt', 'export', 'run/iter_2.pth', 'export.pth'],
+        ['doctor.txt', 'doctor', detector, 'export.pth'],
+        ['adapt.txt', 'adapt', detector, '--out-dir', 'adapted'],
+    ]
+    where = installed('-c', COMMANDS, json.dumps(commands)).splitlines()[-1]
+    assert where == str(installed.site / 'mcl_mm/__init__.py')
+    assert 'compare-pretrain' in (installed.folder / 'help.txt').read_text()
+    assert str(installed.site) in (installed.folder / 'my.py').read_text()
+    assert 'neck' in (installed.folder / 'doctor.txt').read_text()
     written = sorted(path.name for path in (installed.folder / 'adapted').glob('*.py'))
     assert written
     for name in written:

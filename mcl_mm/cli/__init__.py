@@ -6,6 +6,7 @@ A command's module has a docstring (its ``--help``), ``add_arguments(parser)`` a
 import argparse
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import shlex
@@ -58,6 +59,7 @@ def command_parser(
     """
     with contextlib.redirect_stdout(io.StringIO()):  # MMPretrain misses a library that nobody needs
         module = importlib.import_module(f'{__name__}.{name.replace("-", "_")}')
+    gc.freeze()  # what is imported stays: to search it for garbage takes seconds, at the end once more
     parser = parser or argparse.ArgumentParser()
     parser.description = module.__doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -16,7 +16,7 @@ from mcl_mm.evaluation.compare_transfer import table
 from mcl_mm.evaluation.ledger import read_ledger
 from mcl_mm.evaluation.starts import starts_with_room
 from mcl_mm.transfer import to_mmdet
-from processes import fork_but_the_first
+from processes import forked
 from tiny_datasets import write_voc
 
 RETINANET = ROOT / 'configs/quickstart/retinanet_bccd.py'
@@ -90,7 +90,7 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
     ledger = tmp_path / 'evidence/runs.jsonl'
     arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--ledger', ledger,
                  '--work-dir', tmp_path / 'out', '--cfg-options', *options]  # fmt: skip
-    fork_but_the_first(monkeypatch, runs)
+    monkeypatch.setattr(runs, 'call', forked)
     compare(monkeypatch, *arguments)
     report = json.loads((tmp_path / 'out/comparison.json').read_text())
     assert list(report['results']) == ['random', '+neck']

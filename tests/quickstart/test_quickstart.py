@@ -1,14 +1,16 @@
 """The quickstart at a tiny size, every stage for real."""
 
 import json
-import re
 
 import pytest
+from mmengine.config import Config
 
 from conftest import draw_images
+from mcl_mm.evaluation import runs
 from mcl_mm.quickstart import scenes
 from mcl_mm.quickstart.run import Quickstart, steps_done
 from mcl_mm.transfer import read_checkpoint
+from processes import forked
 
 
 class TinyQuickstart(Quickstart):
@@ -26,6 +28,14 @@ class TinyQuickstart(Quickstart):
             cfg.train_cfg.update(max_epochs=1, val_interval=1)
             cfg.default_hooks.checkpoint.interval = 1
         return cfg
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forked_runs():
+    """Not each a Python of its own, as in tests/evaluation/test_compare_pretrain.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, 'call', forked)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -50,8 +60,8 @@ def test_every_stage_left_what_it_is_for(finished):
             json.loads((run / 'result.json').read_text())['metrics'] == finished.results[start][0]
         )
         assert steps_done(run) == 1
-        loads = re.search(r'load_from = (.*)', (run / 'config.py').read_text())[1]
-        assert (loads == 'None') == (start == 'random')
+        loads = Config.fromfile(run / 'config.py').load_from
+        assert loads == (None if start == 'random' else str(out / 'export.pth'))
 
 
 def test_the_page_shows_pictures_and_the_table(finished):

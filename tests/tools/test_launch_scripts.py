@@ -67,14 +67,16 @@ for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 SCONTROL = """#!/bin/sh
 [ "$*" = 'show hostnames node[1-2]' ] && printf '127.0.0.1\\nnode2\\n'
 """
-# Exits ten times while Gloo's threads still have tensors to let go of: without a wait, some abort most times.
+# Exits four times while Gloo's threads still have tensors to let go of: without a wait, most of these abort.
+# That PyTorch alone is imported, and that Python switches threads seldom, makes an abort likelier.
 EXITS = """
-import os, sys
+import os, runpy, sys
 import torch
-from mcl_mm.engine.launchers import join_processes
-for _ in range(10):
+join_processes = runpy.run_path('mcl_mm/engine/launchers.py')['join_processes']
+for _ in range(4):
     child = os.fork()
     if not child:
+        sys.setswitchinterval(10)
         join_processes('pytorch')
         for _ in range(200):
             torch.distributed.all_gather([torch.zeros(1)], torch.zeros(1), async_op=True)
