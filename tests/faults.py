@@ -4,13 +4,18 @@ import os
 import random
 import signal
 import time
+import types
+from pathlib import Path
 
 import mmengine.config.config
+import mmengine.runner.loops
+import torch.utils.cpp_extension  # noqa: F401  (a run imports it when it looks for a compiler)
 import yapf.yapflib.yapf_api
 from mmengine.hooks import Hook
+from mmpretrain.models import ResNet
 
 from mcl_mm.engine import SafeCheckpointHook
-from mcl_mm.registry import HOOKS
+from mcl_mm.registry import HOOKS, MODELS
 
 REAL_TIME = time.time
 # Formatting the config for every checkpoint takes longer than the runs. MMEngine's versions call it
@@ -18,6 +23,15 @@ REAL_TIME = time.time
 for module in (yapf.yapflib.yapf_api, mmengine.config.config):
     if hasattr(module, 'FormatCode'):
         module.FormatCode = lambda text, **_: (text, True)
+# Where a run by iterations begins its data anew, MMEngine waits two seconds for other processes.
+mmengine.runner.loops.time = types.SimpleNamespace(sleep=lambda seconds: None)
+
+
+@MODELS.register_module()
+class HalfResNet(ResNet):
+    """ResNet-18 with one block a stage instead of two."""
+
+    arch_settings = {18: (ResNet.arch_settings[18][0], (1, 1, 1, 1))}
 
 
 @HOOKS.register_module()
@@ -27,8 +41,8 @@ class FaultHook(Hook):
     Args:
         at (int): The iteration.
         what (str): ``'raise'`` an error in place of the step; let features ``'overflow'``; from then on
-            turn the ``'clock'`` a day back and forth; ``'pause'`` until a signal asks to stop; or send
-            the process a signal, by its name.
+            turn the ``'clock'`` a day back and forth; ``'pause'`` until a signal asks to stop, which the
+            file ``paused`` in the work dir invites to; or send the process a signal, by its name.
         rank (int): Defaults to 0.
     """
 
@@ -50,6 +64,7 @@ class FaultHook(Hook):
             )
         elif self.what == 'pause':
             saver = next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+            (Path(runner.work_dir) / 'paused').touch()
             while not saver.signal.received:
                 time.sleep(0.05)
         else:

@@ -1,5 +1,6 @@
 """Pre-training runs of seconds, from the shipped configs, to be interrupted and compared."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from typing import Optional
 
 import torch
 
+from mcl_mm.engine import start_summary
 from processes import CONTEXT, TIMEOUT, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,7 @@ multi_view = _base_.train_dataloader.dataset.pipeline[1]
 multi_view.transforms = [view_pipeline_q, view_pipeline_k]
 model = dict(
     joint='all',  # one sheet of one cell is no batch for BN
-    backbone=dict(depth=18, stem_channels=8, base_channels=8),
+    backbone=dict(type='HalfResNet', depth=18, stem_channels=8, base_channels=8),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, hid_channels=16, embed_channels=8),
     head=dict(in_channels=8, hid_channels=16),
 )
@@ -93,11 +95,28 @@ def start(
     arguments = [str(config), '--work-dir', str(work_dir), '--resume', resume]
     arguments += ['--launcher', 'pytorch'] if env else []
     arguments += ['--cfg-options', *options] if options else []
-    process = CONTEXT.Process(
-        target=run_command, args=('train', arguments, f'{work_dir}.log', env or {})
-    )
+    process = CONTEXT.Process(target=train, args=(arguments, f'{work_dir}.log', env or {}))
     process.start()
     return process
+
+
+def train(arguments: list[str], log: str, env: dict[str, str]) -> None:
+    """Run ``mcl-mm train`` in a forked process, see :func:`processes.run_command`.
+
+    The multiply-adds of its first iteration, which take as long to count as five iterations to compute,
+    are not counted. That changes no value (tests/engine/test_operation_counter.py), which runs of
+    :func:`launch` count and are compared with those that do not.
+    """
+    start_summary.operation_counter = NoCount
+    run_command('train', arguments, log, env)
+
+
+class NoCount(contextlib.nullcontext):
+    """In place of the counter of :class:`~mcl_mm.engine.start_summary.StartSummaryHook`."""
+
+    def get_total_flops(self) -> int:
+        """Nothing to say."""
+        return 0
 
 
 def run(config: Path, work_dir: Path, *options: str, code: int = 0, resume: str = 'auto') -> str:

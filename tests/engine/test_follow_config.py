@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+import faults  # noqa: F401  (no waiting between epochs)
 from mcl_mm.engine.follow_config import FollowConfigHook, ResumeError
 
 
