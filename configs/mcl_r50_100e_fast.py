@@ -1,6 +1,6 @@
-# mcl_r50_100e for a fraction of the compute: routing, native views, augmentation on the device, bfloat16.
+# mcl_r50_100e for a fraction of the compute: joint backbone, native views, colours on the device, bfloat16.
 # NNODES=4 bash tools/dist_train.sh mcl_r50_100e_fast 8
-# 46.0 G multiply-adds an image, 260 MB of weights. 32 GPUs x 128 images, 100 epochs. See docs/performance.md.
+# 48.8 G multiply-adds an image, 260 MB of weights. 32 GPUs x 128 images, 100 epochs. See docs/performance.md.
 _base_ = ['mcl_r50_100e.py', '_base_/fast.py']
 
 sync_bn_group = 'machine'  # what waits for other machines is the gradients and one all-gather

@@ -3,7 +3,7 @@ colours = dict(
     type='PhotometricAugmentation', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
 )
 fast_model = dict(
-    joint='none',
+    joint='backbone',
     channels_last=True,
     data_preprocessor=dict(
         non_blocking=True,

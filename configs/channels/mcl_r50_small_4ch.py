@@ -1,6 +1,6 @@
 # mcl_r50_small for images of four channels that are no photographs, TIFF or NumPy; see docs/channels.md.
 # mcl-mm train channels/mcl_r50_small_4ch --data DIR
-# 46.2 G multiply-adds an image, 260 MB of weights. 1 GPU x 256 images, 10000 iterations.
+# 49.1 G multiply-adds an image, 260 MB of weights. 1 GPU x 256 images, 10000 iterations.
 _base_ = ['../mcl_r50_small.py']
 
 # The one setting, also of the other recipes with native views: --cfg-options channels=N. What follows from

@@ -1,6 +1,6 @@
 # What small_student.py is compared with: the same small network learns by MCL, without a teacher.
 # mcl-mm compare-pretrain --methods distill/small_alone distill/small_student --data DIR --detector CONFIG
-# 0.13 G multiply-adds an image, 9.0 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
+# 0.14 G multiply-adds an image, 9.0 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
 _base_ = [
     '../quickstart/_base_/mcl_half_r18.py',
     '../quickstart/_base_/views_64.py',

@@ -4,7 +4,8 @@ _base_ = '../../_base_/default_runtime.py'
 iterations = 240
 train_cfg = dict(by_epoch=False, max_iters=iterations)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05), clip_grad=dict(max_norm=500)
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=500),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=iterations // 12),
