@@ -77,8 +77,15 @@ def opening(path: str) -> Iterator[None]:
                 line = number
         kind = OSError if isinstance(error, OSError) else ValueError
         where = f'{place}, line {line},' if line else place
-        loop = isinstance(error, RecursionError)
-        reason = '_base_ leads back to the same file' if loop else short(error)
+        if isinstance(error, RecursionError):
+            reason = '_base_ leads back to the same file'
+        elif '_get_package_and_cfg_path' in str(error):  # MMEngine names its function to the user
+            reason = (
+                "MMEngine wants a folder after the '::' of a _base_. Write 'PACKAGE::_base_/../NAME.py' for "
+                'a config at the top, or its absolute path'
+            )
+        else:
+            reason = short(error)
         raise kind(f'{where} cannot be opened as a config: {reason}') from error
 
 

@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -215,10 +217,17 @@ def take_turns(
 
 
 def set_up_process(threads: Optional[int]) -> None:
-    """Prepare a process that measures."""
+    """Prepare a process that measures. It ends with the command, even if that is killed."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     sys.stdout = sys.stderr  # what libraries print must not get into --json
     if threads:
         torch.set_num_threads(threads)
+
+
+def end_with_parent() -> None:
+    """Wait until the process that started this one has ended, then end this one."""
+    wait([parent_process().sentinel])
+    os._exit(1)
 
 
 def prepare(

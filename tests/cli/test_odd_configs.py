@@ -75,6 +75,13 @@ def test_bases_in_a_circle(folder):
     assert '_base_ leads back to the same file' in sentence_of('doctor', 'one.py', 'x.pth')
 
 
+def test_a_base_of_a_package_without_a_folder(folder):
+    (folder / 'mine.py').write_text("_base_ = 'mcl_mm::mcl_r50_small.py'\n")
+    said = sentence_of('doctor', 'mine.py', 'x.pth')
+    assert "'PACKAGE::_base_/../NAME.py'" in said
+    assert '_get_package' not in said
+
+
 @pytest.mark.parametrize('command', ['browse', 'benchmark', 'cache-teacher'])
 @pytest.mark.parametrize(
     ('setting', 'sentence'),

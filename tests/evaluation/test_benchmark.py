@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import time
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from unittest import mock
 
 import pytest
@@ -140,6 +143,29 @@ def test_processes_get_the_settings_of_the_allocator(monkeypatch):
     settings = benchmark.allocator_settings()
     names = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_MAX_', 'TWO_LINES')
     assert [settings[name] for name in names] == ['123', '0', 'one\ntwo=three']
+
+
+def measure_forever():
+    benchmark.set_up_process(None)
+    time.sleep(600)
+
+
+def start_measuring(connection):
+    """A command's part: start a process that measures, and say which; the ends say who lives."""
+    child = get_context('forkserver').Process(target=measure_forever)
+    child.start()
+    connection.send(child.pid)
+    child.join()
+
+
+def test_the_measuring_process_ends_with_a_killed_command():
+    here, there = get_context('fork').Pipe()
+    command = get_context('fork').Process(target=start_measuring, args=(there,))
+    command.start()
+    measuring = os.pidfd_open(here.recv())
+    os.kill(command.pid, signal.SIGTERM)
+    command.join()
+    assert wait([measuring], timeout=60) == [measuring]
 
 
 def test_side_and_batch_of_both_recipes(work):
