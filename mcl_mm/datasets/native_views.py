@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from mcl_mm.registry import TRANSFORMS
 
@@ -66,13 +66,15 @@ class NativeViews(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replace the image by its views."""
         image = results['img']
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         views = []
         for side in self.sides:
-            crop = self.crop.rand_crop_params(image)
-            view = F.resized_crop(pixels, *crop, [side, side], antialias=True).permute(1, 2, 0)
+            top, left, height, width = self.crop.rand_crop_params(image)
+            crop = pixels[..., top : top + height, left : left + width]
+            view = interpolate(crop, (side, side), mode='bilinear', antialias=True)[0]
+            view = view.permute(1, 2, 0).numpy()
             flipped = np.random.random() < self.flip_prob
-            views.append(view.numpy()[:, ::-1] if flipped else view.numpy())
+            views.append(view[:, ::-1] if flipped else view)
         results['img'] = views
         return results
 
