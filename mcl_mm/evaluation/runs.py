@@ -182,7 +182,7 @@ def train_here(
     if (known := run.here()) is not None:
         run.write_down(known)
         return known['metrics']
-    digest = run.identity()  # before MMEngine writes the config again, as this machine takes it
+    digest, planned = run.identity(), (folder / 'config.py').read_text()
     for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
         shutil.rmtree(earlier.parent)
     log = folder / LOG
@@ -198,6 +198,8 @@ def train_here(
             f'{folder} ended with exit code {code}, see {log}: ' + log.read_text()[-500:]
         )
     minutes = round((time.monotonic() - started) / 60, 2)
+    # MMEngine has written the config again, as this machine takes it. The run goes by the planned one.
+    (folder / 'config.py').write_text(planned)
     metrics = read(read_scalars(folder))
     result = dict(digest=digest, metrics=metrics, minutes=minutes)
     with atomic_path(folder / RESULT) as path:

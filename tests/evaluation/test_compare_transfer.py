@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from conftest import ROOT, call_tool
-from mcl_mm.evaluation import runs
-from mcl_mm.evaluation.compare_transfer import table
+from mcl_mm.evaluation import compare_transfer, runs
+from mcl_mm.evaluation.compare_transfer import plot, table
 from mcl_mm.evaluation.ledger import read_ledger
 from mcl_mm.evaluation.starts import starts_with_room
 from mcl_mm.transfer import to_mmdet
@@ -91,7 +91,14 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
     arguments = [RETINANET, export, '--seeds', 1, '--starts', 'random', '+neck', '--ledger', ledger,
                  '--work-dir', tmp_path / 'out', '--cfg-options', *options]  # fmt: skip
     monkeypatch.setattr(runs, 'call', forked)
+    drawn = []
+    monkeypatch.setattr(
+        compare_transfer,
+        'plot',
+        lambda results, curves, path: (drawn.append(curves), plot(results, curves, path)),
+    )
     compare(monkeypatch, *arguments)
+    assert all(step == 1 and loss > 0 for seeds in drawn[0].values() for [(step, loss)] in seeds)
     report = json.loads((tmp_path / 'out/comparison.json').read_text())
     assert list(report['results']) == ['random', '+neck']
     assert all('pascal_voc/mAP' in run for runs in report['results'].values() for run in runs)
@@ -108,6 +115,7 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
     before = (tmp_path / 'out/neck-0/train.log').stat().st_mtime_ns
     compare(monkeypatch, *arguments)
     assert capsys.readouterr().out.count('finished earlier') == 2
+    assert drawn[1] == drawn[0]
     assert (tmp_path / 'out/neck-0/train.log').stat().st_mtime_ns == before
     check_ledger(ledger, report)
 
