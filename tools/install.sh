@@ -50,10 +50,11 @@ quietly() {
     echo "  done in $((SECONDS - start)) s"
 }
 
+# Python compiles a module when it is first imported. pip would compile all, of which most are never used.
 pip_install() {
     local what=$1
     shift
-    quietly "Installing $what" "$CACHE/install.log" python -m pip install "$@"
+    quietly "Installing $what" "$CACHE/install.log" python -m pip install --no-compile "$@"
 }
 
 # cpu, or cuda where there is a GPU.

@@ -140,3 +140,11 @@ def test_results_of_this_project_are_drawn_from_its_ledger(tmp_path, monkeypatch
     assert (tmp_path / 'results.md').read_text() == (ROOT / 'docs/results.md').read_text()
     pictures = {path.name for path in (ROOT / 'docs/results').glob('*')}
     assert {path.name for path in (tmp_path / 'results').glob('*')} == pictures
+
+
+def test_every_mean_and_deviation_of_a_page_is_one_of_the_results():
+    drawn = re.findall(r'\d\.\d{3} ± \d\.\d{3}', (ROOT / 'docs/results.md').read_text())
+    for page in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))):
+        said = re.findall(r'\d\.\d+ ± \d\.\d+', page.read_text().replace('*', ''))
+        assert set(said) <= set(drawn), page.name
+    assert len(drawn) > 20
