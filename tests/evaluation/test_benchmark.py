@@ -17,6 +17,7 @@ from conftest import ROOT, call_tool, draw_images
 from mcl_mm.evaluation import benchmark
 from mcl_mm.evaluation.benchmark_report import ROWS
 from mcl_mm.evaluation.timing import PARTS, Candidate, measure
+from processes import CONTEXT
 
 RECIPES = [ROOT / f'configs/mcl_r50_100e{variant}.py' for variant in ('', '_fast')]
 NETWORK = """
@@ -152,15 +153,15 @@ def measure_forever():
 
 def start_measuring(connection):
     """A command's part: start a process that measures, and say which; the ends say who lives."""
-    child = get_context('forkserver').Process(target=measure_forever)
+    child = get_context('fork').Process(target=measure_forever)
     child.start()
     connection.send(child.pid)
     child.join()
 
 
 def test_the_measuring_process_ends_with_a_killed_command():
-    here, there = get_context('fork').Pipe()
-    command = get_context('fork').Process(target=start_measuring, args=(there,))
+    here, there = CONTEXT.Pipe()
+    command = CONTEXT.Process(target=start_measuring, args=(there,))
     command.start()
     measuring = os.pidfd_open(here.recv())
     os.kill(command.pid, signal.SIGTERM)
