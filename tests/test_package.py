@@ -93,7 +93,7 @@ def test_the_source_distribution_holds_them_too(checkout, tmp_path):
 COMMANDS = """
 import json, os, runpy, sys
 import mcl_mm.cli.train
-print(mcl_mm.__file__)
+print(mcl_mm.__file__, flush=True)  # else each fork would print it, too
 for file, *sys.argv[1:] in json.loads(sys.argv[1]):
     child = os.fork()
     if not child:

@@ -50,7 +50,8 @@ quietly() {
     echo "  done in $((SECONDS - start)) s"
 }
 
-# Python compiles a module when it is first imported. pip would compile all, of which most are never used.
+# Python compiles a module when it is first imported, as the end of install_all does with those that are used.
+# pip would compile all of them.
 pip_install() {
     local what=$1
     shift
@@ -139,7 +140,8 @@ install_all() {
     py 'import cv2' 2>/dev/null ||
         pip_install 'OpenCV without a desktop' --force-reinstall --no-deps opencv-python-headless==4.12.0.88
     if [ $compile = 1 ]; then compile_mmcv; fi
-    py 'import mcl_mm' || fail 'mcl_mm was installed but cannot be imported'
+    py 'import mcl_mm, mmdet.models, mmpretrain.evaluation' ||
+        fail 'mcl_mm was installed but cannot be imported'
     has_mcl_mm || fail "another mcl_mm than $ROOT comes first on this environment's path"
 }
 
