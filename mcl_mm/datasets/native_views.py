@@ -21,10 +21,10 @@ class NativeViews(BaseTransform):
     fast) and flipped. Colours and blur are left to
     :class:`~mcl_mm.models.PhotometricAugmentation`, on the device.
 
-    **Required Keys:** ``img`` (uint8, ``(H, W, 3)``).
+    **Required Keys:** ``img`` (uint8 or float32, ``(H, W, C)``).
 
-    **Modified Keys:** ``img``: list of ``2 * L`` views (uint8, ``(S / r_k, S / r_k, 3)``), the levels
-    of side *q* first, which ``mmpretrain.PackInputs`` and the data preprocessor take on.
+    **Modified Keys:** ``img``: list of ``2 * L`` views (of its dtype, ``(S / r_k, S / r_k, C)``), the
+    levels of side *q* first, which ``mmpretrain.PackInputs`` and the data preprocessor take on.
 
     Args:
         side (int): ``S``, side of a sheet in pixels. Defaults to 224.
@@ -34,7 +34,8 @@ class NativeViews(BaseTransform):
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
 
     Raises:
-        ValueError: A ratio does not divide ``side``; or a setting is of a wrong kind.
+        ValueError: A ratio does not divide ``side``; a setting is of a wrong kind; or an image is of
+            another dtype.
     """
 
     def __init__(
@@ -66,6 +67,11 @@ class NativeViews(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replace the image by its views."""
         image = results['img']
+        if image.dtype not in (np.uint8, np.float32):
+            raise ValueError(
+                f'NativeViews takes pixels of uint8 or float32, got {image.dtype}: load images by '
+                'LoadAnyImage, with value_range if they have more than 8 bits'
+            )
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         views = []
         for side in self.sides:

@@ -120,6 +120,12 @@ def test_fast_recipe_gives_what_the_preprocessor_takes(image_folder):
     assert all(view.dtype == torch.uint8 for view in views)
 
 
+@pytest.mark.parametrize('dtype', [np.uint16, np.int16, np.float64])
+def test_pixels_of_another_type_are_refused(image, dtype):
+    with pytest.raises(ValueError, match=f'got {np.dtype(dtype)}: load images by LoadAnyImage'):
+        NativeViews(side=64)(dict(img=image.astype(dtype)))
+
+
 def test_ratio_that_does_not_divide():
     with pytest.raises(ValueError, match='ratio 8 does not divide the side of a sheet, 100'):
         NativeViews(side=100)
