@@ -33,6 +33,7 @@ COMMANDS = {
     'compare-pretrain': 'pre-train by several methods and compare what a detector makes of each',
     'results': 'draw tables and plots of a ledger of finished runs',
     'subsets': 'draw small subsets of labels from annotations in COCO format',
+    'rescale-labels': 'write labels in COCO format for image files of another size',
     'convert': "turn the authors' checkpoints, or RGB weights for N channels, into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
 }

@@ -30,7 +30,7 @@ import sys
 from math import inf
 from pathlib import Path
 
-from .compare_transfer import add_start_and_ledger, check_counts
+from .compare_transfer import add_start_and_ledger, check_counts, seeds_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +99,9 @@ def run(args: argparse.Namespace) -> None:
             ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)
         about = dict(data=args.data, detector=args.detector, equal=args.equal)
-        rows = compare_methods(methods, detector, args.seeds, out, args.gpus, about, others, book)
+        rows = compare_methods(
+            methods, detector, seeds_of(args), out, args.gpus, about, others, book
+        )
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')

@@ -66,6 +66,12 @@ def add_start_and_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--ledger', type=Path, metavar='FILE', help='of finished runs; made or added to'
     )
+    parser.add_argument(
+        '--first-seed',
+        type=int,
+        default=0,
+        help='the others follow it; with one ledger, machines can share the seeds (default: 0)',
+    )
 
 
 def check_counts(args: argparse.Namespace) -> None:
@@ -74,8 +80,13 @@ def check_counts(args: argparse.Namespace) -> None:
     Raises:
         ValueError: Says which.
     """
-    for name, high in (('seeds', 1000), ('gpus', 10_000)):
-        check_number(f'--{name}', getattr(args, name), 1, high)
+    for name, low, high in (('seeds', 1, 1000), ('first_seed', 0, 2**31), ('gpus', 1, 10_000)):
+        check_number(f'--{name.replace("_", "-")}', getattr(args, name), low, high)
+
+
+def seeds_of(args: argparse.Namespace) -> range:
+    """The seeds of all runs."""
+    return range(args.first_seed, args.first_seed + args.seeds)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -96,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
         cfg = read_config(path, args.cfg_options)
         with building(args.config):
             starts = chosen_starts(cfg, args.weights, args.starts, args.start, out, args.gpus)
-        results = compare_starts(cfg, starts, args.seeds, out, args.gpus, book)
+        results = compare_starts(cfg, starts, seeds_of(args), out, args.gpus, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation\n{table(results)}')

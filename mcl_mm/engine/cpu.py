@@ -74,7 +74,7 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None, detects: bool 
     Raises:
         ValueError: ``forced`` is a precision that PyTorch does not train in on a CPU.
     """
-    instructions = bfloat16_instructions()
+    fast = multiplies_bfloat16()
     if forced is not None:
         if forced not in DTYPES:
             raise ValueError(
@@ -83,15 +83,15 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None, detects: bool 
         dtype, why = forced, 'as --cfg-options optim_wrapper.dtype asks'
     elif wrapper.get('dtype') == 'float32':
         dtype, why = 'float32', 'as the config says'
-    elif instructions and detects and not operators_take_bfloat16():
+    elif fast and detects and not operators_take_bfloat16():
         dtype, why = 'float32', 'as the operators compiled with mmcv take no bfloat16 on a CPU'
-    elif instructions:
-        dtype, why = 'bfloat16', f'for which this CPU has instructions ({instructions})'
+    elif fast:
+        dtype, why = 'bfloat16', 'for which this CPU has instructions (AMX)'
     else:
         dtype = 'float32'
         why = (
-            'as this CPU has no instructions for bfloat16 (AMX or AVX512-BF16); '
-            '--cfg-options optim_wrapper.dtype=bfloat16 takes it all the same'
+            'in which this CPU, without AMX, is faster than in bfloat16; '
+            '--cfg-options optim_wrapper.dtype=bfloat16 takes that all the same'
         )
     print_log(f'No GPU: training in {dtype}, {why}.', 'current')
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -117,15 +117,14 @@ def precision(wrapper: OptimWrapper) -> str:
     return 'float32'
 
 
-def bfloat16_instructions() -> Optional[str]:
-    """The CPU's instructions that multiply in bfloat16, as PyTorch 2.11 or newer tells; None without.
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 (AMX), as PyTorch 2.11 or newer tells.
 
-    Others imitate bfloat16 and are slower than in float32. The answer does not depend on how busy the
-    machine is, as a measurement would: a run that is resumed goes on in the same precision.
+    Others are slower in bfloat16 than in float32, also one with AVX512-BF16 alone (docs/performance.md).
+    The answer does not depend on how busy the machine is, as a measurement would: a run that is resumed
+    goes on in the same precision.
     """
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    names = dict(amx_bf16='AMX', avx512_bf16='AVX512-BF16')
-    return next((name for key, name in names.items() if capabilities.get(key)), None)
+    return bool(getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16'))
 
 
 def has_narrow_shortcut(config: dict) -> bool:

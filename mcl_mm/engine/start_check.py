@@ -21,6 +21,7 @@ from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, re
 from mcl_mm.transfer.detector.rules.data import check_classes_known
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
+from .box_check import check_box_sizes
 from .exact_resume import batches_done
 from .label_check import check_labels
 from .runner_access import resumes, start_file
@@ -148,6 +149,9 @@ def check_data(runner: Runner, model: nn.Module) -> None:
                 )
         check_batches(loader, model)
     check_labels(runner, labelled_sets(loader.dataset), model)
+    check_box_sizes(loader.dataset)
+    if runner.val_loop and hasattr(runner.val_loop, 'dataloader'):
+        check_box_sizes(runner.val_loop.dataloader.dataset)
 
 
 def check_batches(loader: DataLoader, model: MontageModel) -> None:

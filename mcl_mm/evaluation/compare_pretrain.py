@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -37,11 +38,11 @@ class Records(NamedTuple):
     """What a ledger has, or will have, of a comparison.
 
     Attributes:
-        pretrainings (dict[str, list[Record]]): By method and seed.
+        pretrainings (dict[str, dict[int, Record]]): By method and seed.
         finetunings (Finetunings): Of the detector.
     """
 
-    pretrainings: dict[str, list[Record]]
+    pretrainings: dict[str, dict[int, Record]]
     finetunings: Finetunings
 
     def of(self, start: Start, seed: int) -> tuple[Optional[Record], Record]:
@@ -55,7 +56,7 @@ class Records(NamedTuple):
 def compare_methods(
     methods: list[Method],
     detector: Config,
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     gpus: int,
     about: dict,
@@ -69,7 +70,7 @@ def compare_methods(
     Args:
         methods (list[Method]): From :func:`prepare`, of the lengths wanted.
         detector (Config): The detector's.
-        seeds (int): Runs of each.
+        seeds (Sequence[int]): Of the runs of each.
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
         about (dict): What ``comparison.json`` tells of the comparison, beside the results.
@@ -90,7 +91,7 @@ def compare_methods(
     rows = {name: dict(metrics=[]) for name in starts}
     for method in methods:
         rows[method.name].update(images_per_second=[], images=method.images, cost=method.cost)
-    for seed in range(seeds):
+    for seed in seeds:
         for name, start in starts.items():
             print(f'== {name}, seed {seed}', flush=True)
             method, folder = by_name.get(name), out / f'{name}-{seed}'
@@ -117,7 +118,7 @@ def all_starts(methods: list[Method], others: dict[str, Start]) -> dict[str, Sta
 
 
 def make_records(
-    book: Book, methods: list[Method], detector: Config, seeds: int, gpus: int
+    book: Book, methods: list[Method], detector: Config, seeds: Sequence[int], gpus: int
 ) -> Records:
     """What the ledger has, or will have, of all runs."""
     before = {method.name: book.pretrainings(method, seeds, gpus) for method in methods}
@@ -161,7 +162,7 @@ def rehearse_all(
     methods: dict[str, Method],
     starts: dict[str, Start],
     detector: Config,
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     records: Optional[Records] = None,
 ) -> None:
@@ -175,18 +176,18 @@ def rehearse_all(
     check_room(out, 0)
     needed, of_detector = 0, 0
     for name, start in starts.items():
-        known = records and [records.of(start, seed)[1].entry() for seed in range(seeds)]
+        known = records and [records.of(start, seed)[1].entry() for seed in seeds]
         if known and all(known):
             continue
         if name in methods:  # its export is not there yet; that it will fit has been checked
-            folder, cfg = out / f'{name}-0' / 'pretrain', methods[name].cfg
-            needed += of_detector * seeds
+            folder, cfg = out / f'{name}-{seeds[0]}' / 'pretrain', methods[name].cfg
+            needed += of_detector * len(seeds)
         else:
-            folder, cfg = out / f'{name}-0' / 'finetune', start_from(detector, start)
-        write_config(cfg, folder / 'config.py', 0)
+            folder, cfg = out / f'{name}-{seeds[0]}' / 'finetune', start_from(detector, start)
+        write_config(cfg, folder / 'config.py', seeds[0])
         if Run(folder, start.digest()).result() is None:
             size = rehearse(folder / 'config.py')
-            needed += size * seeds
+            needed += size * len(seeds)
             of_detector = of_detector if name in methods else size
     check_room(out, needed)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -31,7 +32,7 @@ from .starts import Start, start_from
 def compare_starts(
     cfg: Config,
     starts: dict[str, Start],
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     gpus: int,
     book: Optional[Book] = None,
@@ -43,7 +44,7 @@ def compare_starts(
     Args:
         cfg (Config): The detector's.
         starts (dict[str, Start]): By name, from :func:`starts_with_room` and :func:`named_starts`.
-        seeds (int): Runs from each.
+        seeds (Sequence[int]): Of the runs from each start.
         out (Path): Folder of all runs.
         gpus (int): Processes of each run.
         book (Book, optional): The ledger. Defaults to None.
@@ -67,7 +68,7 @@ def compare_starts(
 def plan_runs(
     cfg: Config,
     starts: dict[str, Start],
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     gpus: int = 1,
     book: Optional[Book] = None,
@@ -88,7 +89,7 @@ def plan_runs(
     check_room(out, 0)
     known = book.finetunings(cfg, gpus) if book else None
     runs = {}
-    for seed in range(seeds):
+    for seed in seeds:
         for name, start in starts.items():
             folder = out / f'{name.strip("+")}-{seed}'
             write_config(start_from(cfg, start), folder / 'config.py', seed)

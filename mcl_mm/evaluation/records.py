@@ -1,5 +1,6 @@
 """What a ledger says of a comparison's runs before they start."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,9 @@ class Book(NamedTuple):
         check_output(self.ledger)
         read_ledger(self.ledger)
 
-    def pretrainings(self, method: Method, seeds: int, processes: int) -> list[Record]:
+    def pretrainings(
+        self, method: Method, seeds: Sequence[int], processes: int
+    ) -> dict[int, Record]:
         """Of one method, by seed."""
         train = describe_data(method.cfg, 'train_dataloader')
         facts = dict(
@@ -48,10 +51,10 @@ class Book(NamedTuple):
             command=self.command,
         )
         what = ['pretrain', facts['config'], train['digest']]
-        return [
-            Record(self.ledger, dict(facts, seed=seed, identity=digest_of([*what, seed])))
-            for seed in range(seeds)
-        ]
+        return {
+            seed: Record(self.ledger, dict(facts, seed=seed, identity=digest_of([*what, seed])))
+            for seed in seeds
+        }
 
     def finetunings(self, detector: Config, processes: int) -> 'Finetunings':
         """Of one detector; reads its data."""

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from mcl_mm.datasets import labelled_sets
 from mcl_mm.engine import QuietRunner, check_classes
+from mcl_mm.engine.box_check import check_box_sizes
 from mcl_mm.engine.cpu import adapt_to_cpu
 from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.files import check_folder
@@ -57,6 +58,7 @@ def check_tests(runner: Runner, path: str) -> None:
             f'{path} has not been trained with {runner.cfg.filename}: {error}'
         ) from error
     model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
+    check_box_sizes(runner.test_loop.dataloader.dataset)
     tested = labelled_sets(runner.test_loop.dataloader.dataset)
     for dataset in tested:
         check_classes(dataset, model, learnt.get('classes'))

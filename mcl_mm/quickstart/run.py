@@ -124,7 +124,7 @@ class Quickstart:
             evaluator.ann_file = str(self.scenes / 'annotations/val.json')
         pretrained = Start('pre-trained', str(self.weights), PARTS)
         starts = {start.name: start for start in (Start(), pretrained)}
-        runs = plan_runs(cfg, starts, self.seeds, self.out / 'finetune')
+        runs = plan_runs(cfg, starts, range(self.seeds), self.out / 'finetune')
         labelled = len(list((self.scenes / 'train').iterdir()))
         iterations = cfg.train_cfg.max_epochs * -(-labelled // cfg.train_dataloader.batch_size)
         jobs = [partial(train, run, 1) for run in runs.values()]
