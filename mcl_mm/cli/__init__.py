@@ -9,8 +9,11 @@ import errno
 import gc
 import importlib
 import io
+import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Optional
 
@@ -37,6 +40,9 @@ COMMANDS = {
     'convert': "turn the authors' checkpoints, or RGB weights for N channels, into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
 }
+
+# Set for a command that another one has started, which holds the other end of its input.
+END_WITH_INPUT = 'MCL_MM_END_WITH_INPUT'
 
 # What the system's errors with a file leave to be asked.
 ADVICE = {
@@ -83,6 +89,13 @@ def print_completion(shell: str) -> Optional[str]:
     return None
 
 
+def end_with_input() -> None:
+    """Ask this process to stop, as a scheduler does, when its input ends."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> None:
     """Run a command, and end with its exit code.
 
@@ -91,6 +104,8 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
         argv (Sequence[str], optional): The arguments. Defaults to None, those of the process.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.pop(END_WITH_INPUT, ''):
+        threading.Thread(target=end_with_input, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):  # names of files may be made of any bytes
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')

@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope, Registry
 
+from mcl_mm.cli import END_WITH_INPUT
 from mcl_mm.engine.run import adapt_to_machine, check_length, load_config, start
 from mcl_mm.files import atomic_path, make_folder
 from mcl_mm.models.modules import unwrap
@@ -209,11 +210,19 @@ def train_here(
 
 
 def call(*arguments: str, **settings: Any) -> subprocess.CompletedProcess:
-    """Run Python with this package, wherever that lies."""
+    """Run Python with this package, wherever that lies.
+
+    A command of this package ends with this process, even if that is killed: its input ends then.
+    """
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get('PYTHONPATH')])]
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
-    return subprocess.run([sys.executable, *arguments], env=env, **settings)
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), END_WITH_INPUT: '1'}
+    reader, writer = os.pipe()
+    try:
+        return subprocess.run([sys.executable, *arguments], env=env, stdin=reader, **settings)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def fill(results: list[dict[str, float]], cfg: Config) -> list[dict[str, float]]:
