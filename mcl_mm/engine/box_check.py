@@ -56,6 +56,8 @@ def check_sizes(dataset: BaseDataset, loaders: list[Callable]) -> None:
         if not {'img_path', 'height', 'width'} <= info.keys():
             return
         stated = (int(info['width']), int(info['height']))
+        if min(stated) <= 0 and info.get('instances'):  # files of VOC's kind need no size
+            continue
         height, width = load(info, loaders)['img'].shape[:2]
         if differs((width, height), stated):
             wrong.append((info['img_path'], stated, (width, height)))
@@ -85,9 +87,14 @@ def advice(dataset: BaseDataset, count: int, wrong: list[tuple[str, Size, Size]]
     labels = getattr(dataset, 'ann_file', '') or type(dataset).__name__
     text = (
         f'the labels of {labels} are for images of another size ({len(wrong)} of {count} tried): for {path} '
-        f'they state {stated[0]} x {stated[1]} pixels, and the image has {size[0]} x {size[1]}. All its '
-        'boxes would lie in a wrong place. '
+        f'they state {stated[0]} x {stated[1]} pixels, and the image has {size[0]} x {size[1]}. '
     )
+    if min(stated) <= 0:
+        return (
+            text
+            + 'MMDetection drops all boxes, for none lies inside. Write the sizes into the labels'
+        )
+    text += 'All its boxes would lie in a wrong place. '
     if not differs(size, stated[::-1]):
         return text + (
             'One of the two is turned: set color_type="color_ignore_orientation" of LoadImageFromFile, or '

@@ -18,7 +18,7 @@ from mcl_mm.models.modules import is_batch_norm, unwrap
 from mcl_mm.models.montage import Montage
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import check_load, check_sources, check_whole, diagnose, read_checkpoint
-from mcl_mm.transfer.detector.rules.data import check_classes_known
+from mcl_mm.transfer.detector.rules.data import check_class_numbers, check_classes_known
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .box_check import check_box_sizes
@@ -50,6 +50,7 @@ def check_start(runner: Runner) -> None:
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
     check_classes_known(runner.cfg)
+    check_class_numbers(runner.cfg)
     if isinstance(model, DistilledMCL):
         check_teacher(model.teacher)
         check_teacher_views(runner.train_loop.dataloader.dataset, model.teacher)

@@ -1,7 +1,9 @@
 """What makes two runs the same: what is learnt, on which data, from what; not on which machine."""
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -108,7 +110,10 @@ def describe_data(cfg: Config, loader: str) -> dict:
         OSError, ValueError: It cannot be read.
     """
     settings = cfg[loader].dataset
-    with DefaultScope.overwrite_default_scope(scope_of(cfg)):
+    with (
+        DefaultScope.overwrite_default_scope(scope_of(cfg)),
+        contextlib.redirect_stdout(io.StringIO()),  # pycocotools tells how long reading took
+    ):
         dataset = DATASETS.build(settings)
     while not hasattr(dataset, 'get_data_info'):  # MMDetection's wrapper for mosaics
         dataset = dataset.dataset

@@ -14,6 +14,7 @@ from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.files import check_folder
 from mcl_mm.models.modules import unwrap
 from mcl_mm.transfer import check_whole, read_checkpoint
+from mcl_mm.transfer.detector.rules.data import check_class_numbers
 
 from .png_visualizer import PNGVisualizer, name_pictures
 
@@ -58,6 +59,7 @@ def check_tests(runner: Runner, path: str) -> None:
             f'{path} has not been trained with {runner.cfg.filename}: {error}'
         ) from error
     model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
+    check_class_numbers(runner.cfg)
     check_box_sizes(runner.test_loop.dataloader.dataset)
     tested = labelled_sets(runner.test_loop.dataloader.dataset)
     for dataset in tested:

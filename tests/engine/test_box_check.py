@@ -1,5 +1,7 @@
 """Labels drawn on images of another size are refused before a run, in whatever format."""
 
+import json
+
 import pytest
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
@@ -78,20 +80,35 @@ def test_files_are_turned(root):
     check_box_sizes(coco(root, [as_stored, LOAD[1]]))
 
 
+def voc(root):
+    return DATASETS.build(
+        dict(type='VOCDataset', data_root=str(root), ann_file='VOC2007/ImageSets/Main/trainval.txt',
+             data_prefix=dict(sub_data_root='VOC2007/'), pipeline=LOAD)
+    )  # fmt: skip
+
+
 def test_voc(tmp_path):
     write_voc(tmp_path)
-    settings = dict(
-        type='VOCDataset',
-        data_root=str(tmp_path),
-        ann_file='VOC2007/ImageSets/Main/trainval.txt',
-        data_prefix=dict(sub_data_root='VOC2007/'),
-        pipeline=LOAD,
-    )
-    check_box_sizes(DATASETS.build(settings))
+    check_box_sizes(voc(tmp_path))
     (path,) = (tmp_path / 'VOC2007/JPEGImages').glob('*_000000.jpg')
     Image.open(path).resize((300, 200)).save(path)
     with pytest.raises(ValueError, match='trainval.txt are for images of another size'):
-        check_box_sizes(DATASETS.build(settings))
+        check_box_sizes(voc(tmp_path))
+
+
+def test_sizes_of_zero(root, tmp_path):
+    """In COCO's format all boxes are lost; in VOC's, where labelling programs write it, none is."""
+    path = root / 'annotations/instances_train2017.json'
+    labels = json.loads(path.read_text())
+    for image in labels['images']:
+        image.update(width=0, height=0)
+    path.write_text(json.dumps(labels))
+    with pytest.raises(ValueError, match='MMDetection drops all boxes'):
+        check_box_sizes(coco(root))
+    write_voc(tmp_path / 'voc')
+    for path in (tmp_path / 'voc/VOC2007/Annotations').iterdir():
+        path.write_text(path.read_text().replace('>144<', '>0<').replace('>96<', '>0<'))
+    check_box_sizes(voc(tmp_path / 'voc'))
 
 
 def test_files_that_cannot_be_read(root):

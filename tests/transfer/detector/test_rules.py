@@ -18,7 +18,7 @@ from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
 from mcl_mm.transfer.detector.finding import curable
 from mcl_mm.transfer.detector.rules import Case, schedule
 from mcl_mm.transfer.detector.rules.backbone import other_region_stage, processes_in_statistic
-from mcl_mm.transfer.detector.rules.data import check_classes_known
+from mcl_mm.transfer.detector.rules.data import check_class_numbers, check_classes_known
 from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, META, deeper, examine, exported, follow, ids
 
@@ -434,6 +434,32 @@ def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
     assert cfg.val_dataloader.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert examine(cfg, export).traps == []
     check_classes_known(cfg)
+
+
+@pytest.mark.parametrize(
+    ('tested', 'said'),
+    [
+        (['cat', 'dog'], ''),
+        (['cat', 'dog', 'unknown'], ''),
+        (['dog', 'cat'], "class 0 is 'cat' .* and 'dog' in"),
+        (['dog'], "class 0 is 'cat' .* and 'dog' in"),
+        (['cat'], "class 1 is 'dog' .* and None in"),
+    ],
+)
+def test_files_that_number_classes_differently(tmp_path, tested, said):
+    cfg = tiny_detector(FASTER_RCNN)
+    for name, names in dict(train=['bird', 'cat', 'dog'], val=tested).items():
+        categories = [dict(id=i, name=name) for i, name in enumerate(names)]
+        (tmp_path / f'{name}.json').write_text(json.dumps(dict(categories=categories)))
+        cfg[f'{name}_dataloader'].dataset.update(
+            data_root=str(tmp_path), ann_file=f'{name}.json', metainfo=dict(classes=('dog', 'cat'))
+        )
+    cfg.test_dataloader = cfg.val_dataloader
+    if said:
+        with pytest.raises(ValueError, match=f'{said} .*val.json. Give all files the same'):
+            check_class_numbers(cfg)
+    else:
+        check_class_numbers(cfg)
 
 
 def test_settings_inside_lists_are_a_new_list():

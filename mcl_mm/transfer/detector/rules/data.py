@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Optional
 
 from mmengine.config import Config
@@ -56,6 +57,38 @@ def check_classes_known(cfg: Config) -> None:
     finding = other_classes(Case(cfg, None))
     if finding:
         raise ValueError(f'{finding.text}. Fix: {finding.fix}')
+
+
+def check_class_numbers(cfg: Config) -> None:
+    """Refuse a run whose files of labels number the classes differently.
+
+    MMDetection numbers classes in the order in which a file lists them, and leaves out what it does not list.
+
+    Args:
+        cfg (Config): Of the run.
+
+    Raises:
+        ValueError: Class k of the training labels is another class in the labels of an evaluation.
+    """
+    scope, first = scope_of(cfg), None
+    for loader in LOADERS:
+        for _, dataset in data_sets(cfg, loader):
+            known = known_classes(dataset, scope)
+            names = [name for name in annotated_classes(dataset) if name in known]
+            if not names:
+                continue
+            first = first or (annotations_of(dataset), names)
+            if names != first[1]:
+                number, (one, other) = next(
+                    (k, pair)
+                    for k, pair in enumerate(zip_longest(first[1], names))
+                    if pair[0] != pair[1]
+                )
+                raise ValueError(
+                    f'MMDetection numbers classes in the order in which a file lists them: class {number} is '
+                    f'{one!r} in {first[0]}, and {other!r} in {annotations_of(dataset)}. Give all files the '
+                    'same list of categories'
+                )
 
 
 def data_sets(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
