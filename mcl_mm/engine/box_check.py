@@ -41,10 +41,10 @@ def image_loaders(dataset: BaseDataset) -> list[Callable]:
     """
     transforms = getattr(dataset.pipeline, 'transforms', [])
     names = [type(transform).__name__ for transform in transforms]
-    if not names or not names[0].startswith('LoadImageFrom'):
+    if not names or not (names[0].startswith('Load') and 'Image' in names[0]):
         return []
-    labels = names.index('LoadAnnotations') if 'LoadAnnotations' in names else 1
-    return transforms[: 1 if dataset.test_mode else labels]
+    labels = [index for index, name in enumerate(names) if name.endswith('Annotations')]
+    return transforms[: labels[0] if labels and not dataset.test_mode else 1]
 
 
 def check_sizes(dataset: BaseDataset, loaders: list[Callable]) -> None:

@@ -52,6 +52,14 @@ def test_files_were_scaled(root, size, test_mode):
         check_box_sizes(coco(root, test_mode=test_mode))
 
 
+def test_images_of_many_channels(root):
+    loaders = [dict(type='mcl_mm.LoadAnyImage', channels=3), LOAD[1]]
+    check_box_sizes(coco(root, loaders))
+    rewrite(root, (300, 200))
+    with pytest.raises(ValueError, match='and the image has 300 x 200'):
+        check_box_sizes(coco(root, loaders))
+
+
 def test_one_file_was_scaled_inside_of_wrappers(root):
     path = root / 'train2017/000000000002.jpg'
     Image.open(path).resize((300, 200)).save(path)
