@@ -70,7 +70,7 @@ def add_start_and_ledger(parser: argparse.ArgumentParser) -> None:
         '--first-seed',
         type=int,
         default=0,
-        help='the others follow it; with one ledger, machines can share the seeds (default: 0)',
+        help='the others follow it: so machines can share the seeds, with a ledger each (default: 0)',
     )
 
 

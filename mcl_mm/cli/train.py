@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: on a GPU, or bfloat16 on a CPU that has instructions for it',
+        help='mixed precision: on a GPU, or bfloat16 on a CPU with AMX',
     )
     parser.add_argument(
         '--auto-scale-lr',

@@ -67,7 +67,7 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None, detects: bool 
 
     Args:
         wrapper (dict): Config of an ``AmpOptimWrapper``, changed in place. Its ``dtype`` ``'float32'``
-            is kept; any other one becomes bfloat16 where the CPU computes in it.
+            is kept; any other one becomes bfloat16 where the CPU is fast in it.
         forced (str, optional): The dtype that the command line asks for. Defaults to None.
         detects (bool): The model needs mmcv's operators. Defaults to False.
 
@@ -90,8 +90,8 @@ def choose_precision(wrapper: dict, forced: Optional[str] = None, detects: bool 
     else:
         dtype = 'float32'
         why = (
-            'in which this CPU, without AMX, is faster than in bfloat16; '
-            '--cfg-options optim_wrapper.dtype=bfloat16 takes that all the same'
+            'as PyTorch finds no AMX in this CPU, and bfloat16 is no faster without; '
+            '--cfg-options optim_wrapper.dtype=bfloat16 takes it all the same'
         )
     print_log(f'No GPU: training in {dtype}, {why}.', 'current')
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -120,7 +120,7 @@ def precision(wrapper: OptimWrapper) -> str:
 def multiplies_bfloat16() -> bool:
     """Whether the CPU multiplies matrices of bfloat16 (AMX), as PyTorch 2.11 or newer tells.
 
-    Others are slower in bfloat16 than in float32, also one with AVX512-BF16 alone (docs/performance.md).
+    Without AMX, bfloat16 was slower than float32, with AVX512-BF16 too (docs/performance.md).
     The answer does not depend on how busy the machine is, as a measurement would: a run that is resumed
     goes on in the same precision.
     """

@@ -50,7 +50,7 @@ def check_start(runner: Runner) -> None:
     if isinstance(model, MontageModel) and not (start_file(runner) or resumes(runner)):
         check_learns(model.backbone)
     check_classes_known(runner.cfg)
-    check_class_numbers(runner.cfg)
+    check_class_numbers(runner.cfg, 'val_dataloader')
     if isinstance(model, DistilledMCL):
         check_teacher(model.teacher)
         check_teacher_views(runner.train_loop.dataloader.dataset, model.teacher)
@@ -152,7 +152,7 @@ def check_data(runner: Runner, model: nn.Module) -> None:
     check_labels(runner, labelled_sets(loader.dataset), model)
     check_box_sizes(loader.dataset)
     if runner.val_loop and hasattr(runner.val_loop, 'dataloader'):
-        check_box_sizes(runner.val_loop.dataloader.dataset)
+        check_box_sizes(runner.val_loop.dataloader.dataset, evaluates=True)
 
 
 def check_batches(loader: DataLoader, model: MontageModel) -> None:

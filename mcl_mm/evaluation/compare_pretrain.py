@@ -100,7 +100,8 @@ def compare_methods(
             if method:
                 rows[name]['images_per_second'].append(rate)
     fill_rows(rows, detector)
-    write_text(out / 'comparison.json', json.dumps(dict(about, results=rows), indent=1))
+    report = dict(about, seeds=list(seeds), results=rows)
+    write_text(out / 'comparison.json', json.dumps(report, indent=1))
     plot(rows, out / 'comparison.png')
     return rows
 

@@ -126,7 +126,8 @@ def conclude(
     files = {
         name: dict(weights=start.weights, sha256=start.digest()) for name, start in starts.items()
     }
-    report = dict(config=cfg.filename, starts=files, results=results)
+    seeds = list(dict.fromkeys(seed for _, seed in runs))
+    report = dict(config=cfg.filename, seeds=seeds, starts=files, results=results)
     write_text(out / 'comparison.json', json.dumps(report, indent=1))
     plot(results, losses, out / 'comparison.png')
     return dict(results)

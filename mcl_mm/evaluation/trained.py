@@ -59,8 +59,8 @@ def check_tests(runner: Runner, path: str) -> None:
             f'{path} has not been trained with {runner.cfg.filename}: {error}'
         ) from error
     model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
-    check_class_numbers(runner.cfg)
-    check_box_sizes(runner.test_loop.dataloader.dataset)
+    check_class_numbers(runner.cfg, 'test_dataloader')
+    check_box_sizes(runner.test_loop.dataloader.dataset, evaluates=True)
     tested = labelled_sets(runner.test_loop.dataloader.dataset)
     for dataset in tested:
         check_classes(dataset, model, learnt.get('classes'))

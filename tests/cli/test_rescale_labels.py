@@ -93,14 +93,37 @@ def test_orientation_counts(labels, tmp_path):
         (dict(width=0), 'state no width and height'),
         (dict(height=None), 'state no width and height'),
         (dict(width=30, height=40), 'is turned'),
+        (dict(width=15, height=20), 'is turned'),
         (dict(file_name='none.png'), 'none.png: No such file'),
-        (dict(file_name='labels.json'), 'labels.json'),
+        (dict(file_name='labels.json'), 'labels.json cannot be read'),
         (dict(file_name=7), 'no file_name'),
     ],
 )
 def test_refused(labels, tmp_path, image, sentence):
     assert sentence in call(labels(**image), tmp_path, tmp_path / 'new.json')
     assert not (tmp_path / 'new.json').exists()
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('bbox', None),
+        ('bbox', [1, 2, 3, 4, 0.5]),  # turned boxes have an angle
+        ('bbox', [1, 2, 3, 'x']),
+        ('area', None),
+        ('keypoints', [1, 2]),
+        ('segmentation', [1, 2, 3, 4]),
+        ('segmentation', [[1, 2, 3]]),
+        ('segmentation', dict(counts=[1])),
+        ('segmentation', None),
+    ],
+)
+def test_shapes_that_coco_does_not_have(labels, tmp_path, key, value):
+    path = labels()
+    coco = json.loads(path.read_text())
+    coco['annotations'][1][key] = value
+    path.write_text(json.dumps(coco))
+    assert f"{key} of annotation 1 is not COCO's" in call(path, tmp_path, tmp_path / 'new.json')
 
 
 def test_files_are_kept(labels, tmp_path):

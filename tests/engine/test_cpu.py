@@ -96,7 +96,7 @@ def test_the_choice_is_said_with_its_reason(cpu, monkeypatch):
         'No GPU: training in float32',
         'No GPU: training in float32',
     ]
-    for text, reason in zip(said, ('AMX', '--cfg-options', 'without AMX')):
+    for text, reason in zip(said, ('AMX', '--cfg-options', 'no AMX')):
         assert reason in text
 
 

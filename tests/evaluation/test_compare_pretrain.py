@@ -271,18 +271,22 @@ def test_runs_are_real_and_not_repeated(work, monkeypatch, capsys):
 
 def test_equal_compute_is_equal(work, monkeypatch):
     """The cheaper method trains longer, to within half an update of the same multiply-adds."""
-    trained = {}
+    trained, seeds = {}, []
 
-    def pretrain(method, *_):
+    def pretrain(method, seed, *_):
         trained[method.name] = method
+        seeds.append(seed)
         return 1.0
 
     monkeypatch.setattr(compare_pretrain, 'pretrain', pretrain)
     monkeypatch.setattr(compare_pretrain, 'finetune', lambda *_: {'coco/bbox_mAP': 0.5})
     methods = [work / f'{name}.py' for name in NETWORKS]
     compare(monkeypatch, '--methods', *methods, '--data', work / 'images', '--detector',
-            work / 'detector.py', '--seeds', 1, '--equal', 'compute', '--length', 3,
-            '--work-dir', work / 'equal')  # fmt: skip
+            work / 'detector.py', '--seeds', 2, '--first-seed', 5, '--equal', 'compute',
+            '--length', 3, '--work-dir', work / 'equal')  # fmt: skip
+    report = json.loads((work / 'equal/comparison.json').read_text())
+    assert seeds == [5, 5, 6, 6]
+    assert report['seeds'] == [5, 6]
     mcl, moco = trained.values()
     assert mcl.cfg.train_cfg.max_iters == 3 * 2 < moco.cfg.train_cfg.max_iters
     assert moco.images == moco.cfg.train_cfg.max_iters * 8

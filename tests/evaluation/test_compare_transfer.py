@@ -101,6 +101,7 @@ def test_runs_are_real_and_not_repeated(export, tmp_path, monkeypatch, capsys):
     assert all(step == 1 and loss > 0 for seeds in drawn[0].values() for [(step, loss)] in seeds)
     report = json.loads((tmp_path / 'out/comparison.json').read_text())
     assert list(report['results']) == ['random', '+neck']
+    assert report['seeds'] == [0]
     assert all('pascal_voc/mAP' in run for runs in report['results'].values() for run in runs)
     assert cv2.imread(str(tmp_path / 'out/comparison.png')).std() > 5
     logs = {
@@ -151,6 +152,7 @@ def check_ledger(ledger, report):
     [
         ('/nowhere.pth', [], 'FileNotFoundError: no checkpoint at'),
         ('export', ['--seeds', '0'], 'ValueError: --seeds must be a number from 1 to 1000, got 0'),
+        ('export', ['--first-seed', '-1'], 'ValueError: --first-seed must be a number from 0 to'),
         ('export', ['--cfg-options', 'model.neck.out_channels=32'], 'ValueError: .*another shape'),
         (None, [], r'ValueError: which weights\? Give an export, or --start NAME=FILE'),
         (None, ['--start', 'mine=/nowhere.pth'], 'FileNotFoundError: no checkpoint at /nowhere.pth'),

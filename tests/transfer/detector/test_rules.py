@@ -443,7 +443,8 @@ def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
         (['cat', 'dog', 'unknown'], ''),
         (['dog', 'cat'], "class 0 is 'cat' .* and 'dog' in"),
         (['dog'], "class 0 is 'cat' .* and 'dog' in"),
-        (['cat'], "class 1 is 'dog' .* and None in"),
+        (['cat'], "class 1 is 'dog' .* and missing in"),
+        (['cat', 'dog', 'emu'], ''),
     ],
 )
 def test_files_that_number_classes_differently(tmp_path, tested, said):
@@ -452,14 +453,18 @@ def test_files_that_number_classes_differently(tmp_path, tested, said):
         categories = [dict(id=i, name=name) for i, name in enumerate(names)]
         (tmp_path / f'{name}.json').write_text(json.dumps(dict(categories=categories)))
         cfg[f'{name}_dataloader'].dataset.update(
-            data_root=str(tmp_path), ann_file=f'{name}.json', metainfo=dict(classes=('dog', 'cat'))
+            data_root=str(tmp_path),
+            ann_file=f'{name}.json',
+            metainfo=dict(classes=('dog', 'cat', 'emu')),
         )
-    cfg.test_dataloader = cfg.val_dataloader
     if said:
-        with pytest.raises(ValueError, match=f'{said} .*val.json. Give all files the same'):
-            check_class_numbers(cfg)
+        with pytest.raises(ValueError, match=f'{said} .*val.json. Give both files the same'):
+            check_class_numbers(cfg, 'val_dataloader')
     else:
-        check_class_numbers(cfg)
+        check_class_numbers(cfg, 'val_dataloader')
+    check_class_numbers(cfg, 'test_dataloader')  # another file, which is not there
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('dog', 'cat'))  # another task
+    check_class_numbers(cfg, 'val_dataloader')
 
 
 def test_settings_inside_lists_are_a_new_list():

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from itertools import zip_longest
 from typing import Optional
 
 from mmengine.config import Config
@@ -59,36 +58,39 @@ def check_classes_known(cfg: Config) -> None:
         raise ValueError(f'{finding.text}. Fix: {finding.fix}')
 
 
-def check_class_numbers(cfg: Config) -> None:
+def check_class_numbers(cfg: Config, evaluation: str) -> None:
     """Refuse a run whose files of labels number the classes differently.
 
     MMDetection numbers classes in the order in which a file lists them, and leaves out what it does not list.
+    An evaluation may know more classes than the training, behind those.
 
     Args:
         cfg (Config): Of the run.
+        evaluation (str): The loader that it evaluates on, ``'val_dataloader'`` or ``'test_dataloader'``.
 
     Raises:
-        ValueError: Class k of the training labels is another class in the labels of an evaluation.
+        ValueError: Class k of the training labels is another class, or none, in those of the evaluation.
     """
-    scope, first = scope_of(cfg), None
-    for loader in LOADERS:
-        for _, dataset in data_sets(cfg, loader):
-            known = known_classes(dataset, scope)
-            names = [name for name in annotated_classes(dataset) if name in known]
-            if not names:
-                continue
-            first = first or (annotations_of(dataset), names)
-            if names != first[1]:
-                number, (one, other) = next(
-                    (k, pair)
-                    for k, pair in enumerate(zip_longest(first[1], names))
-                    if pair[0] != pair[1]
-                )
+    trained = list(numbered_classes(cfg, 'train_dataloader'))
+    for where, known, names in numbered_classes(cfg, evaluation):
+        for other, classes, learnt in trained:
+            if classes == known and names[: len(learnt)] != learnt:
+                number = next(k for k, name in enumerate(learnt) if names[k : k + 1] != [name])
+                found = repr(names[number]) if number < len(names) else 'missing'
                 raise ValueError(
-                    f'MMDetection numbers classes in the order in which a file lists them: class {number} is '
-                    f'{one!r} in {first[0]}, and {other!r} in {annotations_of(dataset)}. Give all files the '
-                    'same list of categories'
+                    'MMDetection numbers classes in the order in which a file lists them: class '
+                    f'{number} is {learnt[number]!r} in {other}, and {found} in {where}. Give both files '
+                    'the same list of categories'
                 )
+
+
+def numbered_classes(cfg: Config, loader: str) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
+    """Path, known classes and numbered classes of the data sets in a loader that can be read."""
+    for _, dataset in data_sets(cfg, loader):
+        known = known_classes(dataset, scope_of(cfg))
+        names = [name for name in annotated_classes(dataset) if name in known]
+        if names and type_name(dataset) != 'Objects365V1Dataset':  # sorts by id
+            yield annotations_of(dataset), known, names
 
 
 def data_sets(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
