@@ -3,6 +3,7 @@
 import re
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -123,40 +124,72 @@ def minutes(entries: list[dict]) -> str:
     return f'{statistics.mean(known):.1f}' if known else ''
 
 
+AXES = {
+    'labelled images': lambda row: row.labels,
+    'multiply-adds of pre-training, T': lambda row: row.spent and row.spent / 1e12,
+}
+
+
 def draw(group: Group, path: Path) -> bool:
-    """Plot each metric over labelled images and over compute, where there are several of either.
+    """Plot each metric over labelled images and over compute, where a start has several of either.
+
+    Where none has, a line for each row has its runs as dots, their mean and deviation.
 
     Returns:
-        bool: Whether there was anything to plot.
+        bool: Whether there was anything to compare.
     """
-    axes_of = {
-        'labelled images': lambda row: row.labels,
-        'multiply-adds of pre-training, T': lambda row: row.spent and row.spent / 1e12,
-    }
+    if len(group.rows) < 2:
+        return False
     wanted = [
-        (label, x, metric)
-        for label, x in axes_of.items()
-        if len({x(row) for row in group.rows} - {None}) > 1
+        (label, metric)
+        for label, x in AXES.items()
+        if any(len({at for at, _, _ in points}) > 1 for points in curves(group, x, '').values())
         for metric in group.metrics
     ]
-    if not wanted:
-        return False
-    figure, axes = plt.subplots(
-        1, len(wanted), figsize=(4.5 * len(wanted), 3.8), squeeze=False, layout='constrained'
-    )
-    for axis, (label, x, metric) in zip(axes[0], wanted):
-        curves = defaultdict(list)
-        for row in group.rows:
-            if x(row) is not None:
-                values = row.values(metric)
-                deviation = np.std(values, ddof=1) if len(values) > 1 else 0
-                curves[row.start].append((x(row), np.mean(values), deviation))
-        for start, points in curves.items():
+    count = len(wanted or group.metrics)
+    size = (4.5 * count, 3.8 if wanted else 1.2 + 0.35 * len(group.rows))
+    figure, axes = plt.subplots(1, count, figsize=size, squeeze=False, layout='constrained')
+    for axis, (label, metric) in zip(axes[0], wanted):
+        for start, points in curves(group, AXES[label], metric).items():
             axis.errorbar(*zip(*sorted(points)), marker='o', capsize=3, label=start)
         axis.set(xlabel=label, ylabel=metric)
-    axes[0][-1].legend(fontsize='small')
+    if wanted:
+        axes[0][-1].legend(fontsize='small')
+    else:
+        for axis, metric in zip(axes[0], group.metrics):
+            draw_rows(axis, group, metric)
     save(figure, path, metadata=dict(Software=None))
     return True
+
+
+def curves(group: Group, x: Callable, metric: str) -> dict[str, list[tuple[float, float, float]]]:
+    """Places on an axis, means and deviations of a metric, per start."""
+    found = defaultdict(list)
+    for row in group.rows:
+        if x(row) is not None:
+            found[row.start].append((x(row), *mean_and_deviation(row.values(metric))))
+    return found
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Of a sample; a single value has no deviation."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def draw_rows(axis: plt.Axes, group: Group, metric: str) -> None:
+    """Each row of a table as a line of dots, the first one at the top."""
+    several = len({row.labels for row in group.rows}) > 1
+    for place, row in enumerate(reversed(group.rows)):
+        values = row.values(metric)
+        mean, deviation = mean_and_deviation(values)
+        axis.plot(values, [place] * len(values), '.', color='C0', alpha=0.4)
+        axis.errorbar(
+            mean, place, xerr=deviation, marker='o', capsize=3, color='C0', label=row.start
+        )
+    names = [f'{row.start}, {row.labels:,}' if several else row.start for row in group.rows]
+    axis.set_yticks(range(len(names)), names[::-1])
+    axis.set_xlabel(metric)
+    axis.grid(axis='x', alpha=0.3)
 
 
 def sections(entries: list[dict], pictures: Path) -> str:
@@ -174,7 +207,7 @@ def sections(entries: list[dict], pictures: Path) -> str:
         )
         picture = pictures / f'{number}_{one.detector}.png'
         if draw(one, picture):
-            parts.append(f'![The table above as curves]({pictures.name}/{picture.name})')
+            parts.append(f'![The table above as a plot]({pictures.name}/{picture.name})')
         devices = sorted({run['device'] for run in runs})
         commands = sorted({run['command'] for run in runs})
         lines = ''.join(f'    {command}\n' for command in commands)

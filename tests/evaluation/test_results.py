@@ -96,7 +96,7 @@ def test_the_page_keeps_its_text_and_is_the_same_from_the_same_runs(tmp_path):
     assert 'old' not in text
     assert table(group(ENTRIES)[0]) in text
     pictures = re.findall(r'\]\((results/[^)]+\.png)\)', text)
-    assert len(pictures) == 1  # the other detector has one row, and no curve
+    assert len(pictures) == 1  # the other detector has one row, and nothing to compare
     before = (tmp_path / pictures[0]).read_bytes()
     write_results([one], page)
     assert page.read_text() == text
@@ -121,6 +121,22 @@ def test_curves_have_means_and_deviations(tmp_path, monkeypatch):
     )
     over_compute = [points for points, label in drawn if label == 'mcl'][-2]
     np.testing.assert_allclose(over_compute[:2], [[2, 8], [0.32, 0.4]])
+
+
+def test_rows_of_one_budget_are_lines_of_dots(tmp_path, monkeypatch):
+    from mcl_mm.evaluation import results
+
+    bars, names = [], []
+    monkeypatch.setattr(
+        'matplotlib.axes.Axes.errorbar',
+        lambda self, x, y, xerr, label, **_: bars.append((x, y, xerr, label)),
+    )
+    monkeypatch.setattr('matplotlib.axes.Axes.set_yticks', lambda self, _, to: names.append(to))
+    (one,) = group([e for e in ENTRIES if e['identity'] in ('p0', 'p1', 'a', 'b', 'd', 'e')])
+    assert results.draw(one, tmp_path / 'a.png')
+    assert [label for *_, label in bars[:2]] == names[0] == ['mcl', 'random']
+    np.testing.assert_allclose(bars[0][:3], [0.32, 0, np.std([0.3, 0.34], ddof=1)])
+    np.testing.assert_allclose(bars[1][:3], [0.2, 1, np.std([0.1, 0.3], ddof=1)])
 
 
 def test_bad_input(tmp_path):
