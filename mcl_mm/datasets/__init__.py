@@ -1,5 +1,11 @@
 """Image sets, how their files are read, views, and the order of samples."""
 
+import contextlib
+import io
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that it misses a library nobody needs
+    import mmpretrain.datasets  # noqa: F401
+
 from .decoding import BadImageError
 from .labelled_images import LabelledImages, labelled_sets
 from .loading import LoadAnyImage, read_image
