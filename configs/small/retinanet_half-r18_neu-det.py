@@ -1,6 +1,6 @@
 # RetinaNet for six kinds of defects of steel (NEU-DET), on the network of quickstart/pretrain.
 # mcl-mm train small/retinanet_half-r18_neu-det --cfg-options load_from=EXPORT.pth
-# 13.3 MB of weights. 2 CPU cores: 16 images, 600 iterations.
+# 13.5 MB of weights. 2 CPU cores: 16 images, 600 iterations.
 _base_ = [
     '../transfer/retinanet_r50_fpn_mcl_1x_coco.py',
     '../_base_/datasets/neu_det_128.py',
