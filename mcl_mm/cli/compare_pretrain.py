@@ -98,10 +98,9 @@ def run(args: argparse.Namespace) -> None:
         with building(args.detector):
             ways.check(methods, detector)
         methods = ways.stretch_all(methods, args.length, args.equal)
-        about = dict(data=args.data, detector=args.detector, equal=args.equal)
-        rows = compare_methods(
-            methods, detector, seeds_of(args), out, args.gpus, about, others, book
-        )
+        seeds = seeds_of(args)
+        about = dict(data=args.data, detector=args.detector, equal=args.equal, seeds=[*seeds])
+        rows = compare_methods(methods, detector, seeds, out, args.gpus, about, others, book)
     except Exception as error:  # configs are code, and raise anything
         sys.exit(f'{type(error).__name__}: {error}')
     print(f'\n{args.seeds} seed(s), mean ± standard deviation; equal {args.equal}\n')

@@ -100,8 +100,7 @@ def compare_methods(
             if method:
                 rows[name]['images_per_second'].append(rate)
     fill_rows(rows, detector)
-    report = dict(about, seeds=list(seeds), results=rows)
-    write_text(out / 'comparison.json', json.dumps(report, indent=1))
+    write_text(out / 'comparison.json', json.dumps(dict(about, results=rows), indent=1))
     plot(rows, out / 'comparison.png')
     return rows
 
