@@ -11,11 +11,12 @@ import importlib
 import io
 import os
 import shlex
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from typing import Optional
+
+from mcl_mm.parent import END_WITH_INPUT, end_with_input
 
 # name: one line for ``mcl-mm --help``; the module is the name with underscores.
 COMMANDS = {
@@ -40,9 +41,6 @@ COMMANDS = {
     'convert': "turn the authors' checkpoints, or RGB weights for N channels, into files for this package",
     'benchmark': 'time recipes in turns, and count what they compute',
 }
-
-# Set for a command that another one has started, which holds the other end of its input.
-END_WITH_INPUT = 'MCL_MM_END_WITH_INPUT'
 
 # What the system's errors with a file leave to be asked.
 ADVICE = {
@@ -87,13 +85,6 @@ def print_completion(shell: str) -> Optional[str]:
         command_parser(name, commands.add_parser(name, help=text))
     print(shtab.complete(parser, shell))
     return None
-
-
-def end_with_input() -> None:
-    """Ask this process to stop, as a scheduler does, when its input ends."""
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> None:

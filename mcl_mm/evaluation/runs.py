@@ -16,10 +16,10 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope, Registry
 
-from mcl_mm.cli import END_WITH_INPUT
 from mcl_mm.engine.run import adapt_to_machine, check_length, load_config, start
 from mcl_mm.files import atomic_path, make_folder
 from mcl_mm.models.modules import unwrap
+from mcl_mm.parent import END_WITH_INPUT
 from mcl_mm.reading import building
 
 from .ledger import Record

@@ -1,5 +1,5 @@
 # NEU-DET in COCO's format at 128 pixels: six kinds of defects of steel, 1440 + 360 photographs.
-# Labels and files must be of one size (docs/small_sets.md). configs/small takes these parts by name.
+# Labels and files must be of one size (docs/bad_data.md). configs/small takes these parts by name.
 neu_det = 'data/neu_det/'
 defects = ('crazing', 'inclusion', 'patches', 'pitted_surface', 'rolled-in_scale', 'scratches')
 side = 128
