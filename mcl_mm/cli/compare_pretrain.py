@@ -9,8 +9,8 @@ Methods are configs of pre-training: MCL's own, and other methods in configs/pee
 bare names mocov2, densecl, byol and supervised stand for that method with the network, the data and the
 schedule of the first config. The first config must then be an MCL's.
 
-All methods have to see the same number of images. With --equal compute, the others train longer or shorter,
-until they have spent the multiply-adds of the first.
+All methods have to see the same number of images. With --equal compute, they need not: the others train as
+long as needed to spend the multiply-adds of the first.
 
 The detector takes all that an export has: the backbone, and from MCL the pyramid and the box-head convs, too.
 Random weights are the baseline. Every run is an `mcl-mm train` of its own. If you call the command again, it
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
             others = named_starts(detector, args.start, out, args.gpus)
         methods = ways.prepare_all(args.methods, args.data, args.gpus)
         with building(args.detector):
-            ways.check(methods, detector)
+            ways.check(methods, detector, args.equal)
         methods = ways.stretch_all(methods, args.length, args.equal)
         seeds = seeds_of(args)
         about = dict(data=args.data, detector=args.detector, equal=args.equal, seeds=[*seeds])

@@ -76,8 +76,10 @@ def stretch_all(methods: list[Method], length: float, equal: str) -> list[Method
         length (float): In lengths of the configs.
         equal (str): What all get as much of as the first: ``'images'`` or ``'compute'``.
     """
-    first = methods[0].cost
-    return [m.stretch(length * (first / m.cost if equal == 'compute' else 1)) for m in methods]
+    if equal == 'images':
+        return [method.stretch(length) for method in methods]
+    spent = [method.cost * method.images for method in methods]
+    return [method.stretch(length * (spent[0] / own)) for method, own in zip(methods, spent)]
 
 
 def prepare_all(paths: Sequence[str], data: str, gpus: int = 1) -> list[Method]:
@@ -148,22 +150,27 @@ def prepare(cfg: Config, name: str, data: str, gpus: int = 1) -> Method:
     return Method(name, cfg, cost, seen)
 
 
-def check(methods: list[Method], detector: Config) -> None:
+def check(methods: list[Method], detector: Config, equal: str) -> None:
     """Refuse a comparison that would be unfair or would end, after hours, in weights of no use.
 
+    Args:
+        methods (list[Method]): By their configs.
+        detector (Config): The detector's.
+        equal (str): What all are to get as much of: ``'images'`` or ``'compute'``.
+
     Raises:
-        ValueError: Methods of one name, that see different numbers of images, or whose backbone is not
-            the detector's.
+        ValueError: Methods of one name, whose backbone is not the detector's, or that see different
+            numbers of images where these are to be equal.
     """
     names = [method.name for method in methods]
     if len({*names, RANDOM}) <= len(names):
         raise ValueError(f'methods need different names, and none may be {RANDOM}: got {names}')
     seen = [method.images for method in methods]
-    if max(seen) > 1.01 * min(seen):  # epochs may leave out a part of a batch
+    if equal == 'images' and max(seen) > 1.01 * min(seen):  # epochs may leave out a part of a batch
         seen = ', '.join(f'{method.name} {method.images:,}' for method in methods)
         raise ValueError(
             f'methods must see equally many images, but they see: {seen}. Give their configs the '
-            'same batch size and iterations (or epochs)'
+            'same batch size and iterations (or epochs), or take --equal compute'
         )
     model = build(detector.model, scope_of(detector))
     for method in methods:

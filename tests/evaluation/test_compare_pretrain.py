@@ -11,11 +11,12 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.structures import DataSample
 
 from conftest import ROOT, call_tool, draw_images
+from mcl_mm.config import find_config
 from mcl_mm.evaluation import compare_pretrain, runs
 from mcl_mm.evaluation.compare_pretrain import table
 from mcl_mm.evaluation.cost import multiply_adds_of_peer
 from mcl_mm.evaluation.ledger import read_ledger
-from mcl_mm.evaluation.methods import RANDOM, Method, check, prepare
+from mcl_mm.evaluation.methods import RANDOM, Method, check, prepare, stretch_all
 from mcl_mm.registry import MODELS
 from mcl_mm.transfer import read_checkpoint, to_mmdet
 from processes import fork_but_the_first
@@ -293,19 +294,28 @@ def test_equal_compute_is_equal(work, monkeypatch):
     assert abs(moco.images * moco.cost - mcl.images * mcl.cost) <= moco.cost * 8 / 2
 
 
+def test_equal_compute_takes_methods_of_any_batch_and_length():
+    cfg = Config.fromfile(find_config('quickstart/pretrain'))
+    half_batch = Method('half_batch', cfg, 3, 240 * 32)
+    for method in stretch_all([Method('first', cfg, 3, 240 * 64), half_batch], 2, 'compute'):
+        assert method.images == 2 * 240 * 64
+    assert method.cfg.train_cfg.max_iters == 960
+
+
 def test_unfair_or_useless_comparisons_are_refused(work):
     first, other = (opened(work / f'{name}.py', work / 'images') for name in NETWORKS)
     detector = Config.fromfile(work / 'detector.py')
-    check([first, other], detector)
+    check([first, other], detector, 'images')
     with pytest.raises(ValueError, match='different names'):
-        check([first, first], detector)
+        check([first, first], detector, 'images')
     with pytest.raises(ValueError, match='equally many images.*mocov2 32'):
-        check([first, other._replace(images=32)], detector)
+        check([first, other._replace(images=32)], detector, 'images')
+    check([first, other._replace(images=32)], detector, 'compute')
     detector.model.backbone.depth = 34
     with pytest.raises(
         ValueError, match='pretrain does not fit the detector: the backbones differ'
     ):
-        check([first, other], detector)
+        check([first, other], detector, 'images')
     with pytest.raises(ValueError, match='not a config of pre-training'):
         opened(work / 'detector.py', work / 'images')
     with pytest.raises(FileNotFoundError, match='no image folder'):
