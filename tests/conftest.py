@@ -94,7 +94,7 @@ Config._file2dict = staticmethod(read_once(Config._file2dict))
 # Files of tests that take half a minute and more.
 LONGEST = (
     'test_launch_scripts', 'test_tools', 'test_untrusted', 'test_supply', 'test_docs', 'test_backbones',
-    'test_transfer_configs', 'test_config_rules', 'test_probes', 'test_adapt_command', 'test_benchmark',
+    'test_transfer_configs', 'test_config_rules', 'test_probe', 'test_adapt_command', 'test_benchmark',
     'test_compare_pretrain', 'test_compare_transfer', 'test_ablations', 'test_step', 'test_resume',
     'test_adapt', 'test_rates', 'test_rules', 'test_fake_cuda', 'test_cost', 'test_scaling',
 )  # fmt: skip

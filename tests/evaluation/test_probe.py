@@ -1,168 +1,35 @@
-"""Probes against slow references, on data with a known answer; and that training does not notice."""
+"""What every probe does: it reads images as the training does, and the training does not notice."""
 
 import json
-import logging
 import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
-from torchvision.ops import roi_align
 
 from conftest import ROOT, draw_images
 from mcl_mm.datasets import UnlabelledImages
-from mcl_mm.evaluation import DenseProbe, KNNProbe, fit_linear, vote
-from mcl_mm.evaluation.dense_probe import add_background
+from mcl_mm.evaluation import DenseProbe, KNNProbe
 from mcl_mm.evaluation.probe import normalise, undisturbed
 from mcl_mm.registry import MODELS
 from processes import run_ranks
-
-COLOURS = dict(red=(220, 30, 30), green=(30, 200, 40), blue=(30, 40, 230))
-
-
-def noisy(size, colour, rng):
-    return np.clip(np.array(colour) + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
+from tiny_probes import FakeRunner, dense_probe, draw_colour_boxes, draw_colour_folders
 
 
 @pytest.fixture
 def colour_folders(tmp_path):
-    """Three folders of images, a colour each."""
-    rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (tmp_path / 'classes' / name).mkdir(parents=True)
-        for i in range(5):
-            image = Image.fromarray(noisy((50 + i, 60), colour, rng))
-            image.save(tmp_path / 'classes' / name / f'{i}.png')
-    return tmp_path / 'classes'
+    return draw_colour_folders(tmp_path)
 
 
 @pytest.fixture
 def colour_boxes(tmp_path):
-    """A COCO set of ten images, each with a box of every colour; category ids with gaps."""
-    rng = np.random.default_rng(0)
-    coco = dict(images=[], annotations=[], categories=[])
-    for label, name in enumerate(COLOURS):
-        coco['categories'].append(dict(id=10 * label + 7, name=name))
-    (tmp_path / 'coco/images').mkdir(parents=True)
-    for i in range(10):
-        image = noisy((128, 160), (128, 128, 128), rng)
-        for slot, label in enumerate(rng.permutation(3).tolist()):
-            x, y, w, h = 4 + 52 * slot, int(rng.integers(4, 60)), 40, int(rng.integers(30, 60))
-            image[y : y + h, x : x + w] = noisy((h, w), list(COLOURS.values())[label], rng)
-            coco['annotations'].append(
-                dict(id=len(coco['annotations']) + 1, image_id=i + 1, bbox=[x, y, w, h],
-                     category_id=10 * label + 7, area=w * h, iscrowd=0)
-            )  # fmt: skip
-        Image.fromarray(image).save(tmp_path / f'coco/images/{i}.png')
-        coco['images'].append(dict(id=i + 1, file_name=f'{i}.png', width=160, height=128))
-    (tmp_path / 'coco/boxes.json').write_text(json.dumps(coco))
-    return tmp_path / 'coco'
-
-
-def dense_probe(folder, **kwargs):
-    return DenseProbe(
-        str(folder), 'boxes.json', 'images', scale=(160, 128), num_workers=0, **kwargs
-    )
-
-
-class FakeRunner:
-    """What a probe needs of a runner outside training."""
-
-    def __init__(self, model):
-        self.model = model
-        self.logged = []
-        self.logger = logging.getLogger('probe')
-        self.visualizer = self
-        self.iter = 0
-
-    def add_scalars(self, scalars, step):
-        self.logged.append((step, scalars))
-
-
-@pytest.mark.parametrize('leave_one_out', [False, True])
-def test_votes_equal_slow_reference(leave_one_out):
-    torch.manual_seed(0)
-    bank = F.normalize(torch.randn(40, 6), dim=1)
-    queries = bank if leave_one_out else F.normalize(torch.randn(30, 6), dim=1)
-    labels = torch.randint(0, 5, (40,))
-    answers = vote(queries, bank, labels, k=7, temperature=0.5, leave_one_out=leave_one_out)
-    for i, query in enumerate(queries):
-        scored = [
-            ((query @ other).item(), label)
-            for j, (other, label) in enumerate(zip(bank, labels.tolist()))
-            if not (leave_one_out and i == j)
-        ]
-        ballot = dict.fromkeys(range(5), 0.0)
-        for cosine, label in sorted(scored, reverse=True)[:7]:
-            ballot[label] += np.exp(cosine / 0.5)
-        assert answers[i].item() == max(ballot, key=ballot.get)
-
-
-def test_votes_do_not_depend_on_how_queries_are_cut():
-    torch.manual_seed(0)
-    bank = F.normalize(torch.randn(1500, 4), dim=1)
-    labels = torch.randint(0, 3, (1500,))
-    answers = vote(bank, bank, labels, leave_one_out=True)
-    cosine = (bank @ bank.t()).fill_diagonal_(-torch.inf)
-    assert torch.equal(answers[1200], vote(bank[1200:1201], bank[cosine[1200].isfinite()],
-                       labels[cosine[1200].isfinite()])[0])  # fmt: skip
-    assert abs((answers == labels).float().mean() - 1 / 3) < 0.06  # features say nothing
-
-
-def test_linear_map_is_the_weighted_ridge_solution():
-    """Written as ordinary least squares on rows scaled by weights, with rows for the penalty."""
-    torch.manual_seed(0)
-    x, labels = torch.randn(60, 5), torch.randint(3, 6, (60,))
-    x[labels == 4] += 1
-    weight = np.array([1 / (labels == c).sum().item() / 3 for c in labels])
-    mean = (weight[:, None] * x.numpy()).sum(0)
-    std = np.sqrt((weight[:, None] * (x.numpy() - mean) ** 2).sum(0))
-    rows = (x.numpy() - mean) / std
-    target = np.eye(3)[labels.numpy() - 3] - 1 / 3
-    root = np.sqrt(weight)[:, None]
-    a = np.concatenate([root * rows, np.sqrt(0.1) * np.eye(5)])
-    b = np.concatenate([root * target, np.zeros((5, 3))])
-    solution = np.linalg.lstsq(a, b, rcond=None)[0]
-    other = torch.randn(200, 5)
-    expected = 3 + ((other.numpy() - mean) / std @ solution).argmax(1)
-    assert fit_linear(x, labels, 0.1)(other).tolist() == expected.tolist()
-
-
-def test_linear_map_weighs_classes_equally_and_finds_what_is_separable():
-    torch.manual_seed(0)
-    labels = torch.arange(4).repeat(25)
-    x = torch.randn(100, 16) + 8 * F.one_hot(labels, 16)
-    assert torch.equal(fit_linear(x, labels, 0.1)(x), labels)
-    often = torch.cat([torch.arange(100), torch.arange(0, 100, 4).repeat(9)])
-    other = torch.randn(500, 16) + 2 * F.one_hot(torch.arange(500) % 4, 16)
-    once = fit_linear(x, labels, 0.1)(other)
-    assert torch.equal(fit_linear(x[often], labels[often], 0.1)(other), once)
-
-
-def test_knn_probe_tells_colours_apart(colour_folders, tiny_config, build):
-    probe = KNNProbe(str(colour_folders), side=64, k=4, num_workers=0, batch_size=4)
-    runner = FakeRunner(build(tiny_config))
-    scalars = probe.run(runner, step=3)
-    assert scalars == dict(knn_acc=1.0, knn_chance=pytest.approx(1 / 3))
-    assert runner.logged == [(3, scalars)]
-
-
-def test_knn_probe_with_a_bank(colour_folders, tiny_config, build, tmp_path):
-    """Neighbours come from the bank alone: with exchanged labels every answer is wrong."""
-    for name, other in zip(COLOURS, ('green', 'blue', 'red')):
-        (tmp_path / 'bank').mkdir(exist_ok=True)
-        (tmp_path / 'bank' / name).symlink_to(colour_folders / other)
-    probe = KNNProbe(str(colour_folders), str(tmp_path / 'bank'), 64, 4, num_workers=0)
-    assert probe.run(FakeRunner(build(tiny_config)), 0)['knn_acc'] == 0
-    right = KNNProbe(str(colour_folders), str(colour_folders), 64, 1, num_workers=0)
-    assert right.run(FakeRunner(build(tiny_config)), 0)['knn_acc'] == 1
+    return draw_colour_boxes(tmp_path)
 
 
 def test_images_come_as_the_model_is_used_to(tiny_config, build):
@@ -194,75 +61,6 @@ def test_images_come_as_any_method_is_used_to(settings, wrapped):
     batch = dict(inputs=[images.clone()] if wrapped else images.clone(), data_samples=None)
     expected = model.data_preprocessor(batch)['inputs']
     torch.testing.assert_close(normalise(model, images), expected[0] if wrapped else expected)
-
-
-def test_unreadable_images_are_left_out(colour_folders, tiny_config, build):
-    (colour_folders / 'red/0.png').write_text('text')
-    probe = KNNProbe(str(colour_folders), side=64, k=3, num_workers=0)
-    assert probe.run(FakeRunner(build(tiny_config)), 0)['knn_chance'] == pytest.approx(5 / 14)
-
-
-def test_dense_probe_tells_colours_apart(colour_boxes, tiny_config, build):
-    probe, runner = dense_probe(colour_boxes), FakeRunner(build(tiny_config))
-    probe.before_run(runner)
-    scalars = probe.run(runner, 0)
-    assert scalars == dict(dense_acc=1.0, dense_chance=pytest.approx(1 / 3))
-
-
-def test_dense_probe_tells_one_class_from_background(colour_boxes, tiny_config, build):
-    content = json.loads((colour_boxes / 'boxes.json').read_text())
-    content['annotations'] = [a for a in content['annotations'] if a['category_id'] == 7]
-    (colour_boxes / 'one.json').write_text(json.dumps(content))
-    probe = DenseProbe(str(colour_boxes), 'one.json', 'images', num_workers=0)
-    runner = FakeRunner(build(tiny_config))
-    probe.before_run(runner)
-    assert probe.run(runner, 0) == dict(dense_acc=1.0, dense_chance=0.5)
-
-
-def test_background_is_beside_the_objects_and_as_large():
-    """Where there is place for it: two objects of which one fills all that is left."""
-    boxes = np.array([[0, 0, 30, 40], [40, 0, 200, 200]], np.float32)
-    item = dict(gt_bboxes=boxes, gt_labels=np.array([3, 3]), size=(200, 200))
-    found = add_background(item)
-    assert found['gt_labels'].tolist() == [3, 3, 4]
-    x1, y1, x2, y2 = found['gt_bboxes'][2].tolist()
-    assert (x2 - x1, y2 - y1) == pytest.approx((30, 40), abs=1e-3)
-    assert min(x1, y1) >= 0
-    assert max(x2, y2) <= 200
-    shared = [
-        max(0, min(x2, b[2]) - max(x1, b[0])) * max(0, min(y2, b[3]) - max(y1, b[1])) for b in boxes
-    ]
-    assert sum(shared) <= 0.1 * 30 * 40
-    assert add_background(item)['gt_bboxes'].tolist() == found['gt_bboxes'].tolist()
-    assert len(item['gt_bboxes']) == 2
-
-
-def test_dense_probe_without_information_is_at_chance(tiny_config, build, colour_boxes):
-    torch.manual_seed(0)
-    images = torch.arange(300).repeat_interleave(4)
-    labels = torch.randint(0, 4, (1200,))
-    scalars = dense_probe(colour_boxes).score(torch.randn(1200, 8), labels, images)
-    assert scalars['chance'] == 1 / 4
-    assert scalars['acc'] == pytest.approx(1 / 4, abs=0.06)
-
-
-def test_dense_probe_reads_boxes_as_a_detector_does(colour_boxes, tiny_config, build):
-    """RoIAlign on the level of the box's size: below 112 pixels P2, below 224 P3."""
-    model, probe = build(tiny_config).eval(), dense_probe(colour_boxes)
-    probe.before_run(FakeRunner(model))
-    boxes = np.array([[10, 10, 60, 70], [0, 0, 200, 180]], np.float32)
-    image = torch.randint(0, 256, (3, 200, 230), dtype=torch.uint8)
-    item = dict(image=image, gt_bboxes=boxes, gt_labels=np.array([4, 2]))
-    with torch.no_grad():
-        ((features, labels),) = probe.embed(model, [item])
-        padded = F.pad(normalise(model, image[None]), (0, 26, 0, 24))
-        maps = model.extract_feat(padded)
-    assert labels.tolist() == [4, 2]
-    for feature, box, level in zip(features, boxes, (0, 1)):
-        expected = roi_align(
-            maps[level], [torch.from_numpy(box[None])], 7, 1 / 2 ** (level + 2), 0, aligned=True
-        )
-        torch.testing.assert_close(feature, expected.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_every_mode_and_generator_is_put_back(tiny_config, build):
