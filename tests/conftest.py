@@ -28,7 +28,9 @@ from PIL import Image
 from mcl_mm.cli import main
 from mcl_mm.engine.stop_signal import SIGNALS
 from mcl_mm.registry import MODELS
+from mcl_mm.transfer import to_mmdet
 from mcl_mm.transfer.detector import child_config
+from tiny_exports import published_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -285,6 +287,18 @@ def pretrained(tiny_config, build):
         if name.endswith(('running_mean', 'running_var')):
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
     return model.eval()
+
+
+@pytest.fixture(scope='module')
+def resnet50():
+    """The model of the paper, in evaluation mode."""
+    return published_model()
+
+
+@pytest.fixture(scope='module')
+def export50(resnet50):
+    """Its weights under MMDetection's names."""
+    return to_mmdet(resnet50.state_dict())
 
 
 @pytest.fixture
