@@ -98,7 +98,7 @@ LONGEST = (
     'test_launch_scripts', 'test_tools', 'test_untrusted', 'test_supply', 'test_docs', 'test_backbones',
     'test_transfer_configs', 'test_config_rules', 'test_probe', 'test_adapt_command', 'test_benchmark',
     'test_compare_pretrain', 'test_compare_transfer', 'test_ablations', 'test_step', 'test_resume',
-    'test_adapt', 'test_rates', 'test_rules', 'test_fake_cuda', 'test_cost', 'test_scaling',
+    'test_adapt', 'test_rates', 'test_fake_cuda', 'test_cost', 'test_scaling',
 )  # fmt: skip
 
 TINY = dict(
@@ -299,6 +299,14 @@ def resnet50():
 def export50(resnet50):
     """Its weights under MMDetection's names."""
     return to_mmdet(resnet50.state_dict())
+
+
+@pytest.fixture(scope='module')
+def export():
+    """An export of the widths of ``tiny_detector``'s, whose ResNet has the blocks of a ResNet-50."""
+    from tiny_detectors import exported  # which needs this file
+
+    return exported(50)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the package tells a user to type can be typed: every command, option, script and hook it names.
 
 Looks through the string literals of the sources, so that a new line of advice is tried as well.
-``tests/transfer/detector/test_rules.py`` tries the lines for configs.
+``tests/transfer/detector/rules/test_rules.py`` tries the lines for configs.
 """
 
 import ast

@@ -29,6 +29,10 @@ def deeper(cfg, depth=50):
     return cfg
 
 
+def change(path, value):
+    return lambda cfg: cfg.merge_from_dict({path: value})
+
+
 def examine(cfg, checkpoint, parts=None, processes=8):
     return diagnose(build_detector(cfg.model), checkpoint, cfg, parts, processes)
 

@@ -12,16 +12,10 @@ from mcl_mm.transfer import diagnose, to_mmdet
 from mcl_mm.transfer.detector.adapt import finetune_changes
 from mcl_mm.transfer.detector.examine import carried_parts
 from mcl_mm.transfer.detector.fit import PARTS
-from tiny_detectors import FASTER_RCNN, deeper, examine, exported, follow, ids
+from tiny_detectors import FASTER_RCNN, deeper, examine, follow, ids
 
 CASCADE_RCNN = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 ATSS = 'atss/atss_r50_fpn_1x_coco.py'
-
-
-@pytest.fixture(scope='module')
-def export():
-    """An export of the widths of ``tiny_detector``'s, whose ResNet has the blocks of a ResNet-50."""
-    return exported(50)
 
 
 def test_a_clean_config_has_no_trap_and_uses_everything(export):

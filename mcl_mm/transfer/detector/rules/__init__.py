@@ -3,7 +3,7 @@
 A rule is a function that takes a :class:`Case` and returns a :class:`Finding` or None. The doctor prints
 what rules find; ``adapt`` makes the changes that findings carry. To add one: write it in the file of its
 subject (a new subject: a new file, listed below), put it into ``RULES`` there, give it a row in
-``docs/doctor.md`` and a case in ``tests/transfer/detector/test_rules.py``.
+``docs/doctor.md`` and a case in ``tests/transfer/detector/rules/test_rules.py``.
 """
 
 from . import backbone, box_head, channels, data, inputs, pyramid, schedule, second_source
