@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from itertools import chain, combinations, product
 from typing import Optional
 
 from mmengine.config import Config
@@ -62,26 +63,30 @@ def check_class_numbers(cfg: Config, evaluation: str) -> None:
     """Refuse a run whose files of labels number the classes differently.
 
     MMDetection numbers classes in the order in which a file lists them, and leaves out what it does not list.
-    An evaluation may know more classes than the training, behind those.
+    An evaluation may know more classes than the training, behind those; so may one of several training sets
+    know more than another.
 
     Args:
         cfg (Config): Of the run.
         evaluation (str): The loader that it evaluates on, ``'val_dataloader'`` or ``'test_dataloader'``.
 
     Raises:
-        ValueError: Class k of the training labels is another class, or none, in those of the evaluation.
+        ValueError: Class k of the training labels is another class in other training labels, or another
+            or none in those of the evaluation.
     """
-    trained = list(numbered_classes(cfg, 'train_dataloader'))
-    for where, known, names in numbered_classes(cfg, evaluation):
-        for other, classes, learnt in trained:
-            if classes == known and names[: len(learnt)] != learnt:
-                number = next(k for k, name in enumerate(learnt) if names[k : k + 1] != [name])
-                found = repr(names[number]) if number < len(names) else 'missing'
-                raise ValueError(
-                    'MMDetection numbers classes in the order in which a file lists them: class '
-                    f'{number} is {learnt[number]!r} in {other}, and {found} in {where}. Give both files '
-                    'the same list of categories'
-                )
+    trained = sorted(numbered_classes(cfg, 'train_dataloader'), key=lambda labels: len(labels[2]))
+    tested = numbered_classes(cfg, evaluation)
+    for (other, classes, learnt), (where, known, names) in chain(
+        combinations(trained, 2), product(trained, tested)
+    ):
+        if classes == known and names[: len(learnt)] != learnt:
+            number = next(k for k, name in enumerate(learnt) if names[k : k + 1] != [name])
+            found = repr(names[number]) if number < len(names) else 'missing'
+            raise ValueError(
+                'MMDetection numbers classes in the order in which a file lists them: class '
+                f'{number} is {learnt[number]!r} in {other}, and {found} in {where}. Give both files '
+                'the same list of categories'
+            )
 
 
 def numbered_classes(cfg: Config, loader: str) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:

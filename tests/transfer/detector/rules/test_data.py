@@ -59,6 +59,24 @@ def test_files_that_number_classes_differently(tmp_path, tested, said):
     check_class_numbers(cfg, 'val_dataloader')
 
 
+@pytest.mark.parametrize('more', [['cat'], ['cat', 'dog', 'emu'], ['dog', 'cat']])
+def test_several_files_of_one_training_number_classes_alike(tmp_path, more):
+    cfg = tiny_detector(FASTER_RCNN)
+    sets = []
+    for name, names in dict(one=['cat', 'dog'], other=more).items():
+        categories = [dict(id=i, name=name) for i, name in enumerate(names)]
+        (tmp_path / f'{name}.json').write_text(json.dumps(dict(categories=categories)))
+        settings = dict(data_root=str(tmp_path), ann_file=f'{name}.json')
+        metainfo = dict(classes=('dog', 'cat', 'emu'))
+        sets.append(dict(cfg.train_dataloader.dataset, **settings, metainfo=metainfo))
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=sets)
+    if more[0] == 'cat':
+        check_class_numbers(cfg, 'val_dataloader')
+    else:
+        with pytest.raises(ValueError, match="class 0 is 'cat' in .*one.json, and 'dog' in .*other"):
+            check_class_numbers(cfg, 'val_dataloader')
+
+
 @pytest.mark.parametrize('known', [80, 3])
 def test_heads_of_the_data_sets_classes_follow_them(export, tmp_path, known):
     (tmp_path / 'train.json').write_text(json.dumps(dict(categories=[dict(id=1, name='emu')])))
