@@ -10,9 +10,9 @@ from mmengine.dataset import pseudo_collate
 
 from configs import WORDS, dicts_of
 
-# Side of the images in pixels, and of those that a backbone's last map needs at least.
+# Side of the images in pixels; and where a backbone's last map, or a choice among anchors, needs more.
 SIDE = 64
-SIDES = {'HourglassNet': 128, 'SSDVGG': 300}
+SIDES = {'HourglassNet': 128, 'LAD': 128, 'SSDVGG': 300}
 
 
 def small_batch(model: ConfigDict) -> dict:

@@ -172,7 +172,7 @@ def main() -> None:
     limits = arguments.seconds, int(arguments.gigabytes * GIGABYTE)
     passed = 0
     print('| folder | config | training step and inference | operators called |')
-    print('| --- | --- | --- | --- |')
+    print('| --- | --- | --- | --- |', flush=True)  # or each process would print it again
     for folder in tried:
         path = chosen[folder]
         reason, called = attempt(path, *limits)
