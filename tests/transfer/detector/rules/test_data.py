@@ -73,7 +73,9 @@ def test_several_files_of_one_training_number_classes_alike(tmp_path, more):
     if more[0] == 'cat':
         check_class_numbers(cfg, 'val_dataloader')
     else:
-        with pytest.raises(ValueError, match="class 0 is 'cat' in .*one.json, and 'dog' in .*other"):
+        with pytest.raises(
+            ValueError, match="class 0 is 'cat' in .*one.json, and 'dog' in .*other"
+        ):
             check_class_numbers(cfg, 'val_dataloader')
 
 
