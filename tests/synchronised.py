@@ -24,6 +24,7 @@ from mcl_mm.cli import main
 from mcl_mm.engine.sync_bn import group_batch_norm, sharing
 from mcl_mm.models import MontageTransform
 from mcl_mm.registry import MODELS
+from tiny_models import total
 
 GROUPS = [[0, 1], [2, 3]]
 BATCH = 8  # a process
@@ -73,10 +74,6 @@ def build(config: dict, joint: str, track_level=None):
     config['joint'], config['neck']['track_level'] = joint, track_level
     torch.manual_seed(0)
     return MODELS.build(config).double()
-
-
-def total(losses):
-    return sum(value for key, value in losses.items() if key.startswith('loss'))
 
 
 def one_rank(rank, port, config, queue):

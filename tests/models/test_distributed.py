@@ -11,6 +11,7 @@ from mcl_mm.models import MontageTransform
 from mcl_mm.models.multi_level_contrastive_head import gather_targets
 from mcl_mm.registry import MODELS
 from processes import run_ranks
+from tiny_models import total
 
 BATCH = 8  # a process
 IMAGES = 13  # of a data set that fills no batch evenly
@@ -34,10 +35,6 @@ def make_targets(rank):
     """Both sides' targets of a process, ``(BATCH, 2)``: unit vectors whose angle tells whose they are."""
     angles = torch.arange(2 * BATCH).unflatten(0, (2, -1)) / 100 + rank
     return tuple(torch.stack([angles.cos(), angles.sin()], -1))
-
-
-def total(losses):
-    return sum(value for key, value in losses.items() if key.startswith('loss'))
 
 
 def one_rank(rank, config):

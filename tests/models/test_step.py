@@ -18,10 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from conftest import ROOT, draw_images
 from mcl_mm.models import multi_level_contrastive_head as head_module
 from mcl_mm.registry import MODELS
-
-
-def total(losses):
-    return sum(value for key, value in losses.items() if key.startswith('loss'))
+from tiny_models import total
 
 
 def gradients(model):
