@@ -91,6 +91,8 @@ def small_model(path: Path, bert: Path) -> ConfigDict:
             part.type = 'BN'  # one process
         if part.get('eps') == 0:  # a batch norm that PyTorch refuses since 2.11
             del part['eps']
+        if 'score_thr' in part:  # untrained scores are low, and what is too low meets no NMS
+            part.score_thr = 0.0
         if part.get('norm_eval'):  # random features would grow from layer to layer
             part.norm_eval = False
         if part.get('depth') in (101, 152):
