@@ -114,6 +114,22 @@ def test_supervised_recipe_is_the_small_one_with_labels():
     assert cfg.custom_hooks == []
 
 
+def test_recipe_for_a_cpu_is_the_small_one_at_the_size_of_the_quickstart():
+    """It learns from one side, and for as many updates as the small one."""
+    cfg, small, quick = (
+        Config.fromfile(ROOT / f'configs/{name}.py')
+        for name in ('mcl_r18_small', 'mcl_r50_small', 'quickstart/pretrain')
+    )
+    for key in ('param_scheduler', 'train_cfg', 'custom_hooks'):
+        assert cfg[key] == small[key], key
+    assert cfg.model.pop('symmetric') is False
+    assert cfg.model.data_preprocessor.pop('non_blocking')
+    assert cfg.model == quick.model
+    assert cfg.train_dataloader.dataset.pipeline == quick.train_dataloader.dataset.pipeline
+    assert cfg.auto_scale_lr.base_batch_size == quick.train_dataloader.batch_size
+    assert cfg.optim_wrapper.optimizer == quick.optim_wrapper.optimizer
+
+
 def test_supervised_recipe_learns_two_folders_and_resumes(tmp_path):
     images = tmp_path / 'images'
     for seed, name in enumerate('ab'):
