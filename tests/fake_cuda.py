@@ -5,6 +5,7 @@ docs/performance.md.
 """
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,13 +23,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mcl_mm.models.channel_augmentation import ChannelAugmentation
 from mcl_mm.models.photometric import PhotometricAugmentation, Step
 from mcl_mm.models.routing import JOINT
 from mcl_mm.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-# Recipes at the top of the folder, but one of those that share a model.
-TOP_LEVEL = {str(Config.fromfile(p).model): p.stem for p in sorted(CONFIGS.glob('*.py'))}.values()
+# Recipes of pre-training without the ablations, but one of those that share a model.
+RECIPES = {
+    str(Config.fromfile(path).model): str(path.relative_to(CONFIGS).with_suffix(''))
+    for folder in ('.', 'backbones', 'channels', 'distill', 'quickstart')
+    for path in sorted((CONFIGS / folder).glob('*.py'))
+    if not re.search('mask-rcnn|retinanet|finetune|mocov2|densecl|byol|^supervised', path.stem)
+}.values()
 # Operators that launch nothing: their result is memory of their input, or memory without values.
 NO_LAUNCH = {
     'alias', 'as_strided', 'detach', 'device', 'empty', 'empty_like', 'empty_strided', 'expand', 'new_empty',
@@ -43,7 +50,7 @@ class FakeStep:
     Augmentation draws its random numbers for real too.
 
     Args:
-        name (str): A recipe at the top of ``configs``.
+        name (str): A recipe, relative to ``configs``.
         device (str): ``'cuda'``, or ``'cpu'``: PyTorch 2.11 has no backward pass on a GPU that is not there.
             Defaults to ``'cuda'``.
         batch (int): Images. Defaults to 8.
@@ -58,30 +65,41 @@ class FakeStep:
             self.model = MODELS.build(self.cfg.model).train()
         self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         fake_module(self.model, self.mode, device)
+        if 'teacher' in self.cfg.model:  # is no part of the model, and moves by itself
+            teacher = self.model.teacher.backbone
+            fake_module(teacher, self.mode, device)
+            teacher.to = lambda _: teacher
         self.model.data_preprocessor._device = torch.device(device)
         for part in self.model.modules():
-            if isinstance(part, PhotometricAugmentation):
+            if isinstance(part, (ChannelAugmentation, PhotometricAugmentation)):
                 part.plan = self.drawn_for_real(part.plan)
 
-    def drawn_for_real(self, plan: Callable[..., list[Step]]) -> Callable[..., list[Step]]:
+    def drawn_for_real(self, plan: Callable) -> Callable:
         """The same plan, with fake tensors on the CPU."""
 
         def fake(value: Any) -> Any:
+            if isinstance(value, Step):
+                return Step(value.change, fake(value.index), *map(fake, value.arguments))
+            if isinstance(value, (list, tuple)):
+                return [fake(part) for part in value]
             return self.mode.from_tensor(value) if torch.is_tensor(value) else value
 
-        def drawn(*args, **kwargs) -> list[Step]:
+        def drawn(*args, **kwargs) -> list:
             with unset_fake_temporarily():
-                steps = plan(*args, **kwargs)
-            return [Step(s.change, fake(s.index), *map(fake, s.arguments)) for s in steps]
+                planned = plan(*args, **kwargs)
+            return fake(planned)
 
         return drawn
 
     def preprocess(self) -> dict:
         """From the loader's bytes on the CPU to sheets on the device."""
-        native = 'photometric' in self.cfg.model.data_preprocessor
-        ratios = self.cfg.model.data_preprocessor.montage.ratios
-        sides = [224 // ratio if native else 224 for ratio in ratios] * 2
-        views = [torch.empty(self.batch, 3, s, s, dtype=torch.uint8) for s in sides]
+        settings = self.cfg.model.data_preprocessor
+        native = 'photometric' in settings
+        sides = [224 // ratio if native else 224 for ratio in settings.montage.ratios] * 2
+        if 'teacher' in self.cfg.model:
+            sides.append(self.cfg.model.teacher.size)
+        shape = self.batch, len(settings.mean)
+        views = [torch.empty(*shape, side, side, dtype=torch.uint8) for side in sides]
         samples = [DataSample(gt_label=torch.zeros(1, dtype=torch.long)) for _ in range(self.batch)]
         return self.model.data_preprocessor(dict(inputs=views, data_samples=samples), training=True)
 

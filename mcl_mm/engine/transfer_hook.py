@@ -48,13 +48,13 @@ class TransferHook(Hook):
         if resumes(runner):
             return
         state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-        plain, _ = weights_in(checkpoint, runner._load_from)
+        plain, _ = weights_in(checkpoint, start_file(runner))
         if is_complete(plain, runner.model):
             runner.logger.info('The file has every weight of the detector and is taken as it is.')
             return
         diagnosis = diagnose(
             runner.model,
-            dict(state_dict=plain, meta=checkpoint.get('meta'), path=str(runner._load_from)),
+            dict(state_dict=plain, meta=checkpoint.get('meta'), path=str(start_file(runner))),
             runner.cfg,
             self.parts,
             runner.world_size,
@@ -84,5 +84,5 @@ class StartFromExport(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace the names, before the model loads them."""
-        weights, _ = weights_in(checkpoint, runner._load_from)
+        weights, _ = weights_in(checkpoint, start_file(runner))
         checkpoint['state_dict'] = OrderedDict(from_mmdet(weights))

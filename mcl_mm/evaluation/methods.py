@@ -13,7 +13,7 @@ from mcl_mm.engine import check_classes
 from mcl_mm.reading import building, read_config
 from mcl_mm.registry import DATASETS
 from mcl_mm.transfer import check_load, to_mmdet
-from mcl_mm.transfer.detector.fit import PARTS, carry
+from mcl_mm.transfer.detector.fit import PARTS, fit_to_detector
 from mcl_mm.transfer.detector.settings import build, scope_of
 
 from .cost import multiply_adds, multiply_adds_of_peer, side_settings
@@ -176,6 +176,6 @@ def check(methods: list[Method], detector: Config, equal: str) -> None:
     for method in methods:
         weights = to_mmdet(build(method.cfg.model, 'mcl_mm').state_dict())
         try:
-            check_load(model, carry(weights, model, PARTS))
+            check_load(model, fit_to_detector(weights, model, PARTS))
         except ValueError as error:
             raise ValueError(f'{method.name} does not fit the detector: {error}') from error

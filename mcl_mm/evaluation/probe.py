@@ -12,7 +12,6 @@ from mmengine.dataset import Compose
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.datasets import ResizeEdge
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torchvision.transforms.v2 import functional as F
 
 from mcl_mm.datasets.settings import check_number
 from mcl_mm.engine.value_range_hook import channels_of, ranges_of
+from mcl_mm.models.modules import unwrap
 from mcl_mm.random_state import same_random_state
 
 
@@ -159,7 +159,7 @@ class Probe(Hook):
             dict[str, float]: What :meth:`score` gives, names preceded by :attr:`name`.
         """
         start = time.time()
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         with undisturbed(model):
             scalars = self.score(*self.features(model))
         scalars = {f'{self.name}_{key}': value for key, value in scalars.items()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mcl_mm.config import type_name
 from mcl_mm.transfer import diagnose, read_checkpoint
-from mcl_mm.transfer.detector.fit import PARTS, carry
+from mcl_mm.transfer.detector.fit import PARTS, fit_to_detector
 from mcl_mm.transfer.detector.load_report import compare
 from mcl_mm.transfer.detector.settings import build, scope_of
 from mcl_mm.transfer.detector.sources import SOURCES, best_prefix, start_is_a_file
@@ -116,7 +116,7 @@ def starts_with_room(
     diagnose(model, checkpoint, cfg, PARTS, processes).check()
     starts, before = {RANDOM: Start(RANDOM)}, 0
     for name, parts in list(CUTS.items())[1:]:
-        loaded = len(compare(model, carry(checkpoint['state_dict'], model, parts)).loaded)
+        loaded = len(compare(model, fit_to_detector(checkpoint['state_dict'], model, parts)).loaded)
         if loaded > before:
             starts[name] = Start(name, str(weights), parts)
         elif name in wanted:

@@ -79,8 +79,8 @@ def supply() -> None:
         except ImportError as error:
             raise ImportError(
                 f"mmcv's compiled operators cannot be loaded ({error}); they were built for other "
-                f'libraries. Install mmcv again without them: pip install --force-reinstall '
-                f'--no-deps onedl-mmcv, and mcl_mm takes the operators from torchvision'
+                f'libraries. Install mmcv again without them: MMCV_WITH_OPS=0 pip install --no-cache-dir '
+                f'--force-reinstall --no-deps onedl-mmcv, and mcl_mm takes the operators from torchvision'
             ) from error
     repair_early_imports()
     announce_in_runs()

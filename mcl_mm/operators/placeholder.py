@@ -7,7 +7,8 @@ from types import FrameType
 COMPILE = (
     'Compile it with `bash tools/install.sh --compile-operators`, or, where PyTorch and a C++ '
     'compiler (for a GPU also nvcc) are installed, with '
-    '`pip install --no-build-isolation --force-reinstall --no-deps onedl-mmcv`.'
+    '`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps '
+    'onedl-mmcv`.'
 )
 
 

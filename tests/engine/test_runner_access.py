@@ -1,5 +1,7 @@
 """What is taken from MMEngine beside its public names is there, and does what it is taken for."""
 
+import re
+
 import pytest
 import torch
 from mmengine.hooks import LoggerHook
@@ -8,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from conftest import ROOT
 from mcl_mm.engine.runner_access import (
     accumulated,
     build_train_loop,
@@ -88,3 +91,11 @@ def test_logger_hook(make):
     assert logger_hook(runner).interval == 7
     without = make(default_hooks=dict(logger=None))
     assert logger_hook(without).interval == LoggerHook().interval
+
+
+def test_no_other_file_reads_private_attributes_of_a_runner():
+    private = re.compile(r'\b(runner|optim_wrapper|wrapper|train_loop)\._[a-z]')
+    found = {
+        path.name for path in (ROOT / 'mcl_mm').rglob('*.py') if private.search(path.read_text())
+    }
+    assert found == {'runner_access.py'}

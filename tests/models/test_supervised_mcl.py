@@ -16,7 +16,7 @@ from conftest import ROOT, build_detector, call_tool, draw_images, tiny_detector
 from mcl_mm.evaluation.run_page import pictures as run_pictures
 from mcl_mm.models import MultiLevelClassificationHead
 from mcl_mm.transfer import check_load, to_mmdet
-from mcl_mm.transfer.detector.fit import carry
+from mcl_mm.transfer.detector.fit import fit_to_detector
 from tiny_runs import TIMEOUT, check_same_run, fault, run, run_two
 
 RECIPE = ROOT / 'configs/mcl_r50_100e_supervised.py'
@@ -215,7 +215,7 @@ def test_learns_its_folders_and_tells_plain_images_apart(folder, monkeypatch, ca
     cfg.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16, norm_cfg=dict(type='BN'))
     cfg.model.bbox_head.update(in_channels=16)
     detector = build_detector(cfg.model)
-    report = check_load(detector, carry(weights, detector))
+    report = check_load(detector, fit_to_detector(weights, detector))
     parts = [key for key in report.missing if key.startswith(('backbone.', 'neck.lateral'))]
     assert not parts + report.mismatched
 

@@ -16,7 +16,7 @@ from mcl_mm.reading import read_config
 from mcl_mm.transfer.formats.mmdet import to_mmdet
 
 from .child_config import Change, ChildConfig, Code, as_code, comment_lines
-from .fit import BOX_CONVS, PARTS, carry
+from .fit import BOX_CONVS, PARTS, fit_to_detector
 from .judge import check_load
 from .load_report import LoadReport
 from .pretrain import pretrain_changes
@@ -182,7 +182,7 @@ def check_fit(cfg: Config, state_dict: dict[str, Tensor], path: str = 'FILE') ->
         ValueError: They belong to another backbone or pyramid; it says where they differ.
     """
     model = build(cfg.model, scope_of(cfg))
-    return check_load(model, carry(state_dict, model, parts_of(cfg)), path)
+    return check_load(model, fit_to_detector(state_dict, model, parts_of(cfg)), path)
 
 
 class Adapted(NamedTuple):

@@ -11,7 +11,7 @@ from mcl_mm.transfer.parts import part_of
 
 from .adapt import hook_changes
 from .finding import Finding, line_of
-from .fit import BOX_CONVS, PARTS, REGION_STAGE, carry, lateral_channels, part_to_carry
+from .fit import BOX_CONVS, PARTS, REGION_STAGE, fit_to_detector, lateral_channels, part_to_carry
 from .judge import refusals
 from .load_report import LoadReport, compare
 from .rules import Case, find
@@ -93,7 +93,7 @@ def diagnose(
     if not hasattr(model, 'backbone'):
         raise ValueError(f'a {type(model).__name__} has no backbone that weights could go to')
     state_dict = checkpoint['state_dict']
-    fitted = carry(state_dict, model, parts or PARTS)
+    fitted = fit_to_detector(state_dict, model, parts or PARTS)
     given = state_dict if parts is None else fitted
     report = compare(model, given)
     offered = {id(value) for value in given.values()}

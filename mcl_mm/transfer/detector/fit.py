@@ -21,16 +21,28 @@ REGION_STAGE = 'roi_head.shared_head.'
 PARTS = ('backbone', 'neck', 'box_head')
 
 
-def carry(
+def fit_to_detector(
     state_dict: dict[str, Tensor], model: nn.Module, parts: Sequence[str] = PARTS
 ) -> dict[str, Tensor]:
-    """The weights that a detector is given, under its names.
+    """Rename weights so that each loads where a detector computes what it was trained for.
+
+    An export numbers its pyramid from P2. MMDetection numbers a pyramid from its own lowest level,
+    so that in RetinaNet, FCOS or ATSS (``start_level=1``) the names of our P2 stand for P3, and those
+    of our P5 for an extra level P6. Levels are moved to where the laterals read the same stage of the
+    backbone, and left out where the detector has none. The convs of the box head go to every stage
+    of a Cascade R-CNN that has the place. An FPN that is the first of several necks is found there.
+    The last stage of the backbone is found in the head of a detector without a pyramid (C4).
+    The norm of a map that the detector's backbone does not give is left out. All other names, and all
+    names of a file that has everything the detector has, stay as they are.
 
     Args:
         state_dict (dict[str, Tensor]): An export, or weights of another detector.
         model (nn.Module): The detector, wrapped or not.
-        parts (Sequence[str]): Which of ``PARTS`` to carry. Defaults to all. A file that has
-            everything the detector has is its own checkpoint, and is carried whole.
+        parts (Sequence[str]): Which of ``PARTS`` to give it. Defaults to all. A file that has
+            everything the detector has is its own checkpoint, and is given whole.
+
+    Returns:
+        dict[str, Tensor]: The same tensors under the detector's names.
     """
     if is_complete(state_dict, model):
         return dict(state_dict)
@@ -47,30 +59,6 @@ def part_to_carry(name: str) -> str:
     if name.startswith(REGION_STAGE):
         return 'backbone'
     return first if first in PARTS else 'box_head'
-
-
-def fit_to_detector(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename weights so that each loads where a detector computes what it was trained for.
-
-    An export numbers its pyramid from P2. MMDetection numbers a pyramid from its own lowest level,
-    so that in RetinaNet, FCOS or ATSS (``start_level=1``) the names of our P2 stand for P3, and those
-    of our P5 for an extra level P6. Levels are moved to where the laterals read the same stage of the
-    backbone, and left out where the detector has none. The convs of the box head go to every stage
-    of a Cascade R-CNN that has the place. An FPN that is the first of several necks is found there.
-    The last stage of the backbone is found in the head of a detector without a pyramid (C4).
-    The norm of a map that the detector's backbone does not give is left out. All other names, and all
-    names of a file that has everything the detector has, stay as they are.
-
-    Args:
-        state_dict (dict[str, Tensor]): An export, or weights of another detector.
-        model (nn.Module): The detector, wrapped or not.
-
-    Returns:
-        dict[str, Tensor]: The same tensors under the detector's names.
-    """
-    if is_complete(state_dict, model):
-        return dict(state_dict)
-    return renamed(state_dict, unwrap(model))
 
 
 def renamed(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from conftest import ROOT
 from mcl_mm.transfer import check_load, diagnose, fit_to_detector, to_mmdet
 from mcl_mm.transfer.detector.adapt import adapt, carried
-from mcl_mm.transfer.detector.fit import carry
 from mcl_mm.transfer.detector.settings import build as build_part
 
 STAGE = 'roi_head.shared_head.layer4.'
@@ -60,12 +59,12 @@ def test_the_head_computes_what_the_last_stage_did(detector, pretrained):
 def test_the_stage_is_part_of_the_backbone(detector, pretrained):
     weights = to_mmdet(pretrained.state_dict())
     backbone = {name for name in weights if name.startswith('backbone.')}
-    carried = carry(weights, detector, ('backbone',))
+    carried = fit_to_detector(weights, detector, ('backbone',))
     assert {name.replace('roi_head.shared_head.', 'backbone.') for name in carried} == backbone
     stage = {name for name in detector.state_dict() if name.startswith(STAGE)}
     assert {name for name in carried if name.startswith(STAGE)} == stage
     assert not any(
-        name.startswith(STAGE) for name in carry(weights, detector, ('neck', 'box_head'))
+        name.startswith(STAGE) for name in fit_to_detector(weights, detector, ('neck', 'box_head'))
     )
 
 
@@ -114,4 +113,4 @@ def test_adapt_carries_the_stage_and_pretrains_the_whole_network(recipe):
         b.conv2.stride[0] for b in backbone.layer4
     ]
     own = {name for name in model.state_dict() if name.startswith(('backbone.', STAGE))}
-    assert set(carry(weights, model, ('backbone',))) == own
+    assert set(fit_to_detector(weights, model, ('backbone',))) == own
