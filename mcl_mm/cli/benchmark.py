@@ -23,11 +23,11 @@ import os
 import sys
 from collections.abc import Iterator
 
+from .settings import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument(
         'config', nargs='+', help='config of a pre-training run, or name of a recipe'
     )
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--profile', metavar='OUT', help="folder for PyTorch's profile of a step")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
 
 
 @contextlib.contextmanager

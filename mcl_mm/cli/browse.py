@@ -11,18 +11,18 @@ A config is Python code and runs when it is opened: open only configs that you t
 import argparse
 from pathlib import Path
 
+from .settings import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument(
         'config', nargs='+', help='config of a pre-training run, or name of a recipe'
     )
     parser.add_argument('out', help='picture to write, .png or .jpg')
     parser.add_argument('--batch-size', type=int, help="images a montage (default: the config's)")
     parser.add_argument('--seed', type=int, default=0, help='which images and tiles (default: 0)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

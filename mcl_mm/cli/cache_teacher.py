@@ -11,11 +11,11 @@ A config is Python code and runs as such: open only those you trust.
 
 import argparse
 
+from .settings import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument('config', help='config of the run, or name of a recipe')
     parser.add_argument('--out', required=True, help='file to write, .safetensors')
     parser.add_argument('--data', help="folder of images (default: the config's)")
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--workers', type=int, default=2, help='processes that read images (default: 2)'
     )
     parser.add_argument('--device', help='default: cuda if there is one, else cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

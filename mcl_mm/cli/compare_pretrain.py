@@ -31,14 +31,16 @@ from math import inf
 from pathlib import Path
 
 from .compare_transfer import add_start_and_ledger, check_counts, seeds_of
+from .settings import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument(
-        '--methods', nargs='+', required=True, help='configs of pre-training, or names of methods'
+        '--methods',
+        nargs='+',
+        required=True,
+        help='configs of pre-training; behind the first one also mocov2, densecl, byol or supervised',
     )
     parser.add_argument(
         '--data',
@@ -65,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder of all runs (default: work_dirs/pretrain_DETECTOR_EQUAL)',
     )
     parser.add_argument('--gpus', type=int, default=1, help='processes of each run (default: 1)')
-    parser.add_argument(
-        '--detector-options', nargs='+', action=DictAction, help="settings of the detector's config"
-    )
+    add_settings(parser, '--detector-options')
     add_start_and_ledger(parser)
 
 

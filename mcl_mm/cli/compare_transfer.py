@@ -30,11 +30,11 @@ from pathlib import Path
 
 from mcl_mm.datasets.settings import check_number
 
+from .settings import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     starts = ['random', 'backbone', '+neck', '+box_head']
     parser.add_argument('config', help="a detector's config")
     parser.add_argument('weights', nargs='?', help='file that `mcl-mm export` has written')
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--work-dir', type=Path, help='folder of all runs (default: work_dirs/compare_CONFIG)'
     )
     parser.add_argument('--gpus', type=int, default=1, help='processes of each run (default: 1)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
 
 
 def add_start_and_ledger(parser: argparse.ArgumentParser) -> None:

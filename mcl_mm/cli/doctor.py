@@ -22,13 +22,17 @@ import contextlib
 import json
 import sys
 
-from mmengine.config import DictAction
+from .settings import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument('config', help='config of a detector')
-    parser.add_argument('weights', nargs='?', help="file of weights (default: the config's own)")
+    parser.add_argument(
+        'weights',
+        nargs='?',
+        help='file of weights (default: the file that the config names, in load_from or init_cfg)',
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument(
         '--processes',
@@ -36,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help="GPUs that you will train on (default: as many as the config's base_batch_size takes, else 8)",
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings of the config to override',
-    )
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:

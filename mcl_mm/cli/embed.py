@@ -17,11 +17,11 @@ from pathlib import Path
 
 from mcl_mm.datasets import UnlabelledImages
 
+from .settings import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument('config', help='config of the run, or name of a recipe')
     parser.add_argument('checkpoint', help='a checkpoint of the run, or an export')
     parser.add_argument('dir', metavar='DIR', help='folder of images')
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--workers', type=int, default=2, help='processes that read images (default: 2)'
     )
     parser.add_argument('--device', help='default: cuda if there is one, else cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

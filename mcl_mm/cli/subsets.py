@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('out', type=Path, help='folder to write to')
     parser.add_argument(
-        '--percent', type=float, nargs='+', default=[1, 5, 10], help='(default: 1 5 10)'
+        '--percent',
+        type=float,
+        nargs='+',
+        default=[1, 5, 10],
+        help='sizes of the subsets, in percent of the images (default: 1 5 10)',
     )
     parser.add_argument('--folds', type=int, default=5, help='number of draws (default: 5)')
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')

@@ -11,13 +11,12 @@ A config is Python code and runs when it is opened: open only configs that you t
 import argparse
 import os
 
+from .settings import add_settings
 from .train import add_launcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from mmengine.config import DictAction
-
     parser.add_argument(
         'config', help="a detector's config, or a config of supervised pre-training"
     )
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='draw into this folder, one PNG an image: labels on the left, detections with a score above '
         '0.3 on the right. With several processes, only the first draws its share',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings to override')
+    add_settings(parser)
     add_launcher(parser)
 
 

@@ -15,12 +15,12 @@ import argparse
 import os
 import sys
 
-from mmengine.config import DictAction
-
 import mcl_mm  # noqa: F401  (checks the environment and registers the components)
 from mcl_mm.config import find_config
 from mcl_mm.engine import run as engine
 from mcl_mm.reading import building
+
+from .settings import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help="scale the learning rate by the batch size, relative to the config's base_batch_size",
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings to override, as key=value; lists as key="[a,b]" without spaces',
-    )
+    add_settings(parser)
     add_launcher(parser)
 
 

@@ -116,7 +116,7 @@ def test_the_supervised_peer_is_that_of_mmpretrain_on_views_of_both_sides():
 
 
 @pytest.mark.parametrize(
-    ('name', 'giga'), [('mocov2', 16.3), ('densecl', 18.0), ('byol', 32.6), ('supervised', 12.15)]
+    ('name', 'giga'), [('mocov2', 16.3), ('densecl', 18.0), ('byol', 32.5), ('supervised', 12.1)]
 )
 def test_costs_are_those_counted_elsewhere(name, giga):
     model = Config.fromfile(ROOT / f'configs/peers/{name}_r50_100e.py').model
@@ -124,7 +124,7 @@ def test_costs_are_those_counted_elsewhere(name, giga):
     views = view if name == 'supervised' else [view, view]
     sample = dict(inputs=views, data_samples=DataSample().set_gt_label(0))
     cost = multiply_adds_of_peer(model, [sample] * 2)
-    assert cost / 1e9 == pytest.approx(giga, abs=0.06)
+    assert cost / 1e9 == pytest.approx(giga, abs=0.05)
 
 
 @pytest.mark.parametrize('length', [0.001, 0.02, 0.05])
