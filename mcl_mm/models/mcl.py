@@ -77,7 +77,7 @@ class MCL(MontageModel):
         return self.merge(
             self.head.loss(self.embed_tiles(side, levels), side.sources, target, name)
             for name, side, target in sides
-            for levels in self.level_groups
+            for levels in self.level_groups  # those that pass the network together
         )
 
     def embed_images(self, montage: Montage) -> Tensor:
