@@ -1,6 +1,6 @@
 # MCL for 1,000 to 10,000 images of one's own on two CPU cores, by iterations; see docs/small_sets.md.
 # mcl-mm train mcl_r18_small --data DIR
-# 0.22 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores: 64 images, 10000 iterations.
+# 0.22 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores, 80 minutes: 64 images, 10000 iterations.
 _base_ = 'mcl_r50_small.py'
 
 # Half the width of a ResNet-18, sheets of 64 pixels. Each image is learnt in one direction: in the
