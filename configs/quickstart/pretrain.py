@@ -1,6 +1,6 @@
 # The method at a size for two CPU cores: a half-width ResNet-18, sheets of 64 pixels, views at native size.
 # mcl-mm train quickstart/pretrain --data DIR     (mcl-mm quickstart runs it)
-# 0.44 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores, minutes: 64 images, 240 iterations.
+# 0.44 G multiply-adds an image, 25.9 MB of weights. 2 CPU cores, 3 to 5 minutes: 64 images, 240 iterations.
 _base_ = ['_base_/mcl_half_r18.py', '_base_/views_64.py', '_base_/adamw_240it.py']
 
 colours = dict(
