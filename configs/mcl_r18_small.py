@@ -11,12 +11,11 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, hid_channels=256, embed_channels=64),
     head=dict(in_channels=64, hid_channels=256),
 )
-side = 64
 load, views, pack = _base_.fast_pipeline
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    dataset=dict(pipeline=[dict(load, min_side=166), dict(views, side=side), pack]),
+    dataset=dict(pipeline=[dict(load, min_side=166), dict(views, side=64), pack]),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 auto_scale_lr = dict(base_batch_size=64)

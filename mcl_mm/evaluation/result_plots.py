@@ -31,14 +31,19 @@ def labels_of(row: Row) -> int:
     return row.labels
 
 
-def budget_of(row: Row) -> Optional[float]:
+def compute_of(row: Row) -> Optional[float]:
     """Multiply-adds of the pre-training, in T; None where the ledger does not know."""
-    return None if row.spent is None else round(row.spent / 1e12, 1)
+    return None if row.spent is None else row.spent / 1e12
+
+
+def budget_of(row: Row) -> Optional[float]:
+    """The same to two digits: equal compute is equal to within an update."""
+    return None if row.spent is None else float(f'{compute_of(row):.2g}')
 
 
 AXES = (
     Axis('labelled images', labels_of, budget_of),
-    Axis('multiply-adds of pre-training, T', budget_of, labels_of),
+    Axis('multiply-adds of pre-training, T', compute_of, labels_of),
 )
 
 
@@ -97,13 +102,11 @@ def curves(group: Group, axis: Axis) -> dict[str, list[Row]]:
     trained = {curve: length for curve, length in lengths.items() if curve[0] != RANDOM}
     usual = max(trained, key=trained.get, default=(RANDOM, 0))[1] or 0
 
-    def fitness(held: Optional[float]) -> tuple[int, float]:
-        return len(by_held[held]), -abs((held or 0) - usual)
-
     chosen = {}
     for start, by_held in found.items():
-        places = by_held[max(by_held, key=fitness)]
-        chosen[start] = [places[at] for at in sorted(places)]
+        nearest = sorted(by_held, key=lambda held: abs((held or 0) - usual))
+        longest = max(nearest, key=lambda held: lengths[start, held])
+        chosen[start] = [row for _, row in sorted(by_held[longest].items())]
     return chosen
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcl_mm.evaluation.result_plots import AXES, curves, draw
+from mcl_mm.evaluation.result_plots import AXES, budget_of, curves, draw
 from mcl_mm.evaluation.result_tables import group
 from tiny_ledger import ENTRIES, finetuning, pretraining
 
@@ -29,8 +29,12 @@ def test_a_curve_holds_labels_or_budget_and_a_start_has_one(tmp_path):
         coco=[(100, 100)],
     )
     assert curves(first, AXES[0])['peer'][0].spent == 2.04e12
+    (small,) = group(
+        [finetuning('a', 'mcl', 0, 0.3, before='p'), pretraining('p', 'c', 0, 2.13e10, 1.0)]
+    )
+    assert budget_of(small.rows[0]) == 0.021  # small budgets stay apart
     assert over_compute == dict(
-        random=[(100, 0)], mcl=[(100, 2), (100, 8)], peer=[(100, 2), (100, 8)]
+        random=[(100, 0)], mcl=[(100, 2), (100, 8)], peer=[(100, 2.04), (100, 8.04)]
     )
 
 
