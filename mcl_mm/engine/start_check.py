@@ -6,6 +6,7 @@ from math import ceil
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler, default_collate
 from mmengine.dist import all_gather_object
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from mcl_mm.transfer.detector.rules.data import check_class_numbers, check_class
 from mcl_mm.transfer.formats.mmdet import from_mmdet, is_export
 
 from .box_check import check_box_sizes
+from .evaluated_images import check_evaluated_images
 from .exact_resume import batches_done
 from .label_check import check_labels
 from .runner_access import resumes, start_file
@@ -153,6 +155,9 @@ def check_data(runner: Runner, model: nn.Module) -> None:
     check_box_sizes(loader.dataset)
     if runner.val_loop and hasattr(runner.val_loop, 'dataloader'):
         check_box_sizes(runner.val_loop.dataloader.dataset, evaluates=True)
+        evaluator = getattr(runner.val_loop, 'evaluator', None)
+        if isinstance(evaluator, Evaluator):
+            check_evaluated_images(runner.val_loop.dataloader.dataset, evaluator, 'val_evaluator')
 
 
 def check_batches(loader: DataLoader, model: MontageModel) -> None:

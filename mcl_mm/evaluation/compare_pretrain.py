@@ -84,10 +84,13 @@ def compare_methods(
         OSError, ValueError: It would fail. Before the first run, as far as that can be told.
         RuntimeError: A run has failed.
     """
+    with building(detector.filename):
+        check_evaluates(detector)
+    check_room(out, 0)
     by_name = {method.name: method for method in methods}
     starts = all_starts(methods, others or {})
     records = make_records(book, methods, detector, seeds, gpus) if book else None
-    rehearse_all(by_name, starts, detector, seeds, out, records)
+    rehearse_all(by_name, starts, detector, seeds, out, gpus, records)
     rows = {name: dict(metrics=[]) for name in starts}
     for method in methods:
         rows[method.name].update(images_per_second=[], images=method.images, cost=method.cost)
@@ -164,6 +167,7 @@ def rehearse_all(
     detector: Config,
     seeds: Sequence[int],
     out: Path,
+    gpus: int,
     records: Optional[Records] = None,
 ) -> None:
     """Find out whether any of the runs would fail, or the disk would be full.
@@ -171,9 +175,6 @@ def rehearse_all(
     Raises:
         OSError, ValueError: Why.
     """
-    with building(detector.filename):
-        check_evaluates(detector)
-    check_room(out, 0)
     needed, of_detector = 0, 0
     for name, start in starts.items():
         known = records and [records.of(start, seed)[1].entry() for seed in seeds]
@@ -185,7 +186,7 @@ def rehearse_all(
         else:
             folder, cfg = out / f'{name}-{seeds[0]}' / 'finetune', start_from(detector, start)
         write_config(cfg, folder / 'config.py', seeds[0])
-        if Run(folder, start.digest()).result() is None:
+        if Run(folder, start.digest(), gpus=gpus).here() is None:
             size = rehearse(folder / 'config.py')
             needed += size * len(seeds)
             of_detector = of_detector if name in methods else size
@@ -200,14 +201,17 @@ def pretrain(
     Returns:
         float, optional: Images a second, the median of the log's lines. None if it has none.
     """
-    run = Run(folder / 'pretrain', record=record)
+    run = Run(folder / 'pretrain', record=record, gpus=gpus)
     write_config(method.cfg, run.folder / 'config.py', seed)
-    Run(run.folder).announce()
     # That a ledger knows the run does not help: its weights are needed.
-    rate = train_here(run, gpus, images_per_second).get('images_per_second')
-    checkpoint = Path((run.folder / 'last_checkpoint').read_text().strip())
+    run.announce(run.here())
+    rate = train_here(run, images_per_second).get('images_per_second')
+    # The path in the file is of where the folder was when the run ended.
+    checkpoint = run.folder / Path((run.folder / 'last_checkpoint').read_text().strip()).name
     out = folder / 'export.pth'
-    if not out.exists() or out.stat().st_mtime < checkpoint.stat().st_mtime:
+    if not out.exists() or (
+        checkpoint.exists() and out.stat().st_mtime < checkpoint.stat().st_mtime
+    ):
         done = call(
             '-m', 'mcl_mm', 'export', str(checkpoint), str(out), text=True, capture_output=True
         )
@@ -229,10 +233,10 @@ def finetune(
     Returns:
         dict[str, float]: Metrics of the last evaluation.
     """
-    run = Run(folder / 'finetune', start.digest(), record)
+    run = Run(folder / 'finetune', start.digest(), record, gpus)
     write_config(start_from(detector, start), run.folder / 'config.py', seed)
-    run.announce()
-    return train(run, gpus)
+    run.announce(run.result())
+    return train(run)
 
 
 def table(rows: dict[str, dict]) -> str:

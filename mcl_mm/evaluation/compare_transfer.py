@@ -60,8 +60,8 @@ def compare_starts(
     found = []
     for (start, seed), run in runs.items():
         print(f'== {start}, seed {seed}', flush=True)
-        run.announce()
-        found.append(train(run, gpus))
+        run.announce(run.result())
+        found.append(train(run))
     return conclude(cfg, starts, runs, found, out)
 
 
@@ -93,7 +93,9 @@ def plan_runs(
         for name, start in starts.items():
             folder = out / f'{name.strip("+")}-{seed}'
             write_config(start_from(cfg, start), folder / 'config.py', seed)
-            runs[name, seed] = Run(folder, start.digest(), known and known.record(start, seed))
+            runs[name, seed] = Run(
+                folder, start.digest(), known and known.record(start, seed), gpus
+            )
     left = [key for key, run in runs.items() if run.result() is None]
     sizes = [rehearse(runs[key].folder / 'config.py') for key in left if key[1] == left[0][1]]
     check_room(out, max(sizes, default=0) * len(left))
@@ -149,11 +151,10 @@ def plot(results: dict[str, list[dict[str, float]]], curves: dict, path: Path) -
     """The metrics per start (a dot a seed, a bar their mean) and the training losses."""
     metrics = headline(list(next(iter(results.values()))[0]))[:3]
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3.6))
-    colours = plt.get_cmap('tab10').colors
     for axis, metric in zip(axes, metrics):
         for index, runs in enumerate(results.values()):
             values = [run[metric] for run in runs]
-            axis.bar(index, np.mean(values), color=colours[index], alpha=0.6)
+            axis.bar(index, np.mean(values), color=f'C{index}', alpha=0.6)
             axis.plot([index] * len(values), values, 'k.')
         axis.set(title=metric, xticks=range(len(results)))
         axis.set_xticklabels(results, rotation=20)
@@ -161,7 +162,7 @@ def plot(results: dict[str, list[dict[str, float]]], curves: dict, path: Path) -
         for seed, points in enumerate(runs):
             label = start if seed == 0 else None
             steps, losses = zip(*points) if points else ((), ())
-            axes[-1].plot(steps, losses, color=colours[index], label=label, linewidth=0.8)
+            axes[-1].plot(steps, losses, color=f'C{index}', label=label, linewidth=0.8)
     axes[-1].set(title='training', xlabel='iteration', ylabel='loss')
     axes[-1].legend()
     figure.tight_layout()

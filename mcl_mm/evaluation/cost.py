@@ -86,6 +86,8 @@ def multiply_adds_of_peer(model: dict, samples: list[dict]) -> float:
         model (dict): Config of a method of mmpretrain.
         samples (list[dict]): What the data set gives; enough for batch norm.
     """
+    if 'queue_len' in model:  # the queue of a run holds whole batches of its own size
+        model = dict(model, queue_len=-(-model['queue_len'] // len(samples)) * len(samples))
     model = build(model, 'mcl_mm')
     data = model.data_preprocessor(default_collate(samples), True)
     return count(lambda: model.parse_losses(model(**data, mode='loss'))[0]) / len(samples)

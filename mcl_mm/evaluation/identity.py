@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from mcl_mm.datasets.storage.access import stored_bytes
 from mcl_mm.transfer.detector.settings import scope_of
 
 # What of a config decides what is learnt and how it is judged. The rest is logs, files and the machine.
@@ -57,6 +58,12 @@ def file_digest(path: str) -> str:
     """SHA-256 of a file's content; read once a process, unless it changes."""
     facts = os.stat(path)
     return read_digest(path, facts.st_size, facts.st_mtime_ns)
+
+
+def content_digest(path: str) -> str:
+    """SHA-256 of an image, of a file of its own or inside a shard or table: packing does not change it."""
+    content = stored_bytes(path)
+    return file_digest(path) if content is None else hashlib.sha256(content).hexdigest()
 
 
 @functools.cache
@@ -127,7 +134,7 @@ def by_content(info: Any) -> Any:
     """What a data set tells of an image; files stand by their content, and nothing by its place."""
     if isinstance(info, Mapping):
         return {
-            key: file_digest(str(value)) if key.endswith('path') and value else by_content(value)
+            key: content_digest(str(value)) if key.endswith('path') and value else by_content(value)
             for key, value in info.items()
             if key not in ('img_id', 'sample_idx', 'file_name')
         }

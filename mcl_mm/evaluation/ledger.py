@@ -1,6 +1,7 @@
 """The ledger: a file with one line of JSON for each finished run."""
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -109,13 +110,29 @@ def add_entry(path: Path, entry: dict) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the same folder out."""
-    import fcntl  # here: Windows has none, and needs none to compare without a ledger
+def locked(folder: Path, waiting: str = '') -> Iterator[None]:
+    """Keep other processes that ask for the same folder out; a disk without locks lets them in.
 
+    Args:
+        folder (Path): It has to be there.
+        waiting (str): What to print if another process has it. Defaults to '', nothing.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         yield
     finally:
         os.close(descriptor)

@@ -37,15 +37,21 @@ class Method(NamedTuple):
     images: int
 
     def stretch(self, factor: float) -> 'Method':
-        """One that trains longer by a factor; warm-up and decay keep their shares of the run."""
+        """One that trains longer by a factor; warm-up, decay and checkpoints keep their shares."""
         cfg = Config(self.cfg.to_dict())
         key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
         before = cfg.train_cfg[key]
         cfg.train_cfg[key] = after = max(1, round(before * factor))
-        schedule = cfg.param_scheduler
+        schedule = cfg.get('param_scheduler') or []
         for scheduler in schedule if isinstance(schedule, list) else [schedule]:
             stretch_scheduler(scheduler, after / before)
-        cfg.default_hooks.checkpoint.interval = after
+        hooks = cfg.get('default_hooks') or {}
+        saves = hooks.get('checkpoint') or dict(type='CheckpointHook', by_epoch=key == 'max_epochs')
+        interval = saves.get('interval', -1)
+        interval = min(interval, before) if interval > 0 else before
+        interval = max(1, round(interval * after / before))
+        saves = dict(saves, interval=interval, max_keep_ckpts=1)
+        cfg.default_hooks = dict(hooks, checkpoint=saves)
         return self._replace(cfg=cfg, images=self.images * after // before)
 
 
@@ -95,7 +101,7 @@ def prepare_all(paths: Sequence[str], data: str, gpus: int = 1) -> list[Method]:
     """
     methods = []
     for path in paths:
-        if path in PEERS and not Path(path).exists():
+        if path in PEERS and not Path(path).is_file():
             if not methods:
                 raise ValueError(
                     f'{path} is derived from the first method, which must be an MCL config'

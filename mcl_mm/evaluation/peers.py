@@ -3,12 +3,12 @@
 import copy
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 
 from mcl_mm.config import RECIPES, type_name
-from mcl_mm.datasets import LabelledImages, UnlabelledImages
 from mcl_mm.models.montage_model import feature_maps
-from mcl_mm.registry import MODELS
+from mcl_mm.registry import DATASETS, MODELS
 
 from .cost import side_settings
 
@@ -54,17 +54,23 @@ def derive_peer(cfg: Config, name: str, data: str, gpus: int = 1) -> Config:
     dataset['pipeline'] = views_of(dataset['pipeline'], supervised=name == 'supervised')
     if name == 'supervised':
         dataset['type'] = 'mcl_mm.LabelledImages'
-        classes = LabelledImages(data_root=data).num_classes
+        classes = images_of(dataset, data).num_classes
         model['head'].update(num_classes=classes, topk=tuple(k for k in (1, 5) if k <= classes))
         model['data_preprocessor']['num_classes'] = classes
     if 'queue_len' in model:
         step = settings['train_dataloader']['batch_size'] * gpus
-        half = len(UnlabelledImages(data_root=data)) // 2
+        half = len(images_of(dataset, data)) // 2
         model['queue_len'] = max(1, min(model['queue_len'], half) // step) * step
     if 'find_unused_parameters' in peer:
         settings['find_unused_parameters'] = peer.find_unused_parameters
     settings.update(model=model, custom_hooks=[])
     return Config(settings, filename=cfg.filename)
+
+
+def images_of(dataset: dict, data: str) -> BaseDataset:
+    """What a run would read of a folder, by its list if it has one."""
+    with DefaultScope.overwrite_default_scope('mcl_mm'):
+        return DATASETS.build(dict(dataset, data_root=data, pipeline=[]))
 
 
 def pixels_of(model: dict, supervised: bool) -> dict:

@@ -61,12 +61,16 @@ def group(entries: list[dict]) -> list[Group]:
         origin = entry['origin']
         before = pretrainings.get(origin.get('pretraining'))
         # Runs of a start count together whatever their seeds, which make weights of their own.
-        kind = before['config'] if before else origin.get('weights', '')
-        key = entry['train']['images'], entry['start'], kind, entry['images_seen']
+        made_by = (
+            (before['config'], before['train'].get('digest'))
+            if before
+            else origin.get('weights', '')
+        )
+        key = entry['train']['images'], entry['start'], made_by, entry['images_seen']
         tables[entry['detector'], entry['config'], entry['val']['digest']][key].append(entry)
     groups = []
     for (detector, *_), found in sorted(tables.items()):
-        rows = [make_row(runs, pretrainings) for runs in found.values()]
+        rows = name_sets([make_row(runs, pretrainings) for runs in found.values()])
         rows.sort(key=lambda row: (row.labels, row.spent or 0, row.start != RANDOM, row.start))
         runs = [run for row in rows for run in row.runs]
         names = list(dict.fromkeys(name for run in runs for name in run['metrics']))
@@ -89,6 +93,19 @@ def make_row(runs: list[dict], pretrainings: dict[str, dict]) -> Row:
     elif not any('weights' in origin or 'pretraining' in origin for origin in origins):
         spent = 0.0
     return Row(runs[0]['train']['images'], runs[0]['start'], spent, runs, before)
+
+
+def name_sets(rows: list[Row]) -> list[Row]:
+    """Rows whose start says on which images it was pre-trained, where one name stands for several sets."""
+    sets = defaultdict(set)
+    for row in rows:
+        sets[row.start].update(one['train'].get('digest') for one in row.before)
+    return [
+        row._replace(start=f'{row.start}, {row.before[0]["train"].get("name")}')
+        if row.before and len(sets[row.start]) > 1
+        else row
+        for row in rows
+    ]
 
 
 def table(group: Group) -> str:

@@ -84,7 +84,7 @@ def last_evaluation(scalars: list[dict]) -> dict[str, float]:
     return {
         name: value
         for name, value in evaluations[-1].items()
-        if name not in {'step', *TIMES} and isinstance(value, (int, float))
+        if name not in {'step', 'data_share', *TIMES} and isinstance(value, (int, float))
     }
 
 

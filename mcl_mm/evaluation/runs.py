@@ -16,17 +16,19 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope, Registry
 
+from mcl_mm.engine.intact_checkpoint import progress
 from mcl_mm.engine.run import adapt_to_machine, check_length, load_config, start
-from mcl_mm.files import atomic_path, make_folder
+from mcl_mm.files import make_folder, write_text
 from mcl_mm.models.modules import unwrap
 from mcl_mm.parent import END_WITH_INPUT
 from mcl_mm.reading import building
 
-from .ledger import Record
+from .ledger import Record, locked
 from .run_log import last_evaluation, read_scalars
 
 LOG = 'train.log'  # what a run prints, in its folder
 RESULT = 'result.json'
+STARTED = 'started.json'  # what a run that is not done belongs to
 
 
 def write_config(cfg: Config, path: Path, seed: int) -> None:
@@ -116,22 +118,25 @@ class Run(NamedTuple):
         folder (Path): Its own; ``config.py`` is there before it starts.
         weights (str): Digest of what it starts from, if that is a file.
         record (Record, optional): Its place in a ledger.
+        gpus (int): Processes.
     """
 
     folder: Path
     weights: str = ''
     record: Optional[Record] = None
+    gpus: int = 1
 
-    def identity(self) -> str:
-        """What the result in its folder belongs to: a config and weights."""
-        text = (self.folder / 'config.py').read_text()
-        return hashlib.sha256(f'{text}{self.weights}'.encode()).hexdigest()
+    def belongs_to(self) -> dict[str, str]:
+        """What its files are of: a config, weights and processes, and by a ledger also data."""
+        processes = f'{self.gpus} processes' if self.gpus > 1 else ''
+        text = (self.folder / 'config.py').read_text() + self.weights + processes
+        digest = dict(digest=hashlib.sha256(text.encode()).hexdigest())
+        return dict(digest, identity=self.record.facts['identity']) if self.record else digest
 
     def here(self) -> Optional[dict]:
-        """The result in its folder, if it is of just this config and these weights."""
-        path = self.folder / RESULT
-        result = json.loads(path.read_text()) if path.exists() else {}
-        return result if result.get('digest') == self.identity() else None
+        """The result in its folder, if it is this run's."""
+        result = read_json(self.folder / RESULT)
+        return result if is_of(result, self.belongs_to()) else None
 
     def result(self) -> Optional[dict]:
         """``metrics`` and ``minutes`` of a run that is done, here or by the ledger; None otherwise."""
@@ -146,24 +151,30 @@ class Run(NamedTuple):
         if self.record:
             self.record.add(result['metrics'], result.get('minutes'))
 
-    def announce(self) -> None:
+    def announce(self, result: Optional[dict]) -> None:
         """Print where its log will be, or that it is done."""
         print(
-            f'   log: {self.folder / LOG}' if self.result() is None else '   finished earlier',
-            flush=True,
+            f'   log: {self.folder / LOG}' if result is None else '   finished earlier', flush=True
         )
 
 
+def read_json(path: Path) -> dict:
+    """A dict that was written to a file; empty if there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def is_of(files: dict, run: dict[str, str]) -> bool:
+    """Whether what a folder says of its files is a run's. One without a ledger wrote no identity."""
+    return 'digest' in files and all(files.get(key, value) == value for key, value in run.items())
+
+
 def train(
-    run: Run,
-    gpus: int,
-    read: Callable[[list[dict]], dict[str, float]] = last_evaluation,
+    run: Run, read: Callable[[list[dict]], dict[str, float]] = last_evaluation
 ) -> dict[str, float]:
     """Run ``config.py`` of a folder, unless that is done, and return what came out.
 
     Args:
         run (Run): Its folder gets logs, checkpoints and the result, its ledger the entry.
-        gpus (int): Processes.
         read (Callable): Takes the result from the lines of the log. Defaults to
             :func:`last_evaluation`.
 
@@ -172,41 +183,73 @@ def train(
     """
     if (known := run.result()) is not None:
         return known['metrics']
-    return train_here(run, gpus, read)
+    return train_here(run, read)
 
 
-def train_here(
-    run: Run, gpus: int, read: Callable[[list[dict]], dict[str, float]]
-) -> dict[str, float]:
-    """As :func:`train`, and the folder has its files afterwards, whatever a ledger knows."""
-    folder = run.folder
-    if (known := run.here()) is not None:
-        run.write_down(known)
-        return known['metrics']
-    digest, planned = run.identity(), (folder / 'config.py').read_text()
-    for earlier in folder.glob('*/vis_data'):  # of a run that was interrupted, or of other settings
-        shutil.rmtree(earlier.parent)
+def train_here(run: Run, read: Callable[[list[dict]], dict[str, float]]) -> dict[str, float]:
+    """As :func:`train`, and the folder has its files afterwards, whatever a ledger knows.
+
+    A run that was interrupted goes on from its last checkpoint.
+    """
+    with locked(run.folder, f'   waiting for another command that trains in {run.folder}'):
+        known = run.here()
+        if known is None:
+            known = train_now(run, read)
+    run.write_down(known)
+    return known['metrics']
+
+
+def train_now(run: Run, read: Callable[[list[dict]], dict[str, float]]) -> dict:
+    """Train in a folder, and leave there what came out. Returns that."""
+    folder, of = run.folder, run.belongs_to()
+    planned = (folder / 'config.py').read_text()
+    goes_on = is_of(read_json(folder / STARTED), of) and not only_evaluation_left(folder)
+    if not goes_on:  # what is there is of other settings
+        (folder / STARTED).unlink(missing_ok=True)
+        for logs in folder.glob('*/vis_data'):
+            shutil.rmtree(logs.parent)
+        for file in (folder / 'last_checkpoint', *folder.glob('*.pth')):
+            file.unlink(missing_ok=True)
+        write_text(folder / STARTED, json.dumps(of))
     log = folder / LOG
-    command = ['-m', 'mcl_mm', 'train', str(folder / 'config.py'), '--work-dir', str(folder)]
-    if gpus > 1:
-        launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
+    command = [
+        '-m',
+        'mcl_mm',
+        'train',
+        str(folder / 'config.py'),
+        '--work-dir',
+        str(folder),
+        '--resume',
+    ]
+    if run.gpus > 1:
+        launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={run.gpus}']
         command = [*launcher, *command, '--launcher', 'pytorch']
     started = time.monotonic()
-    with open(log, 'w') as out:
+    with open(log, 'a' if goes_on else 'w') as out:
         code = call(*command, stdout=out, stderr=subprocess.STDOUT).returncode
+    # MMEngine has written the config again, as this machine takes it. The run goes by the planned one.
+    (folder / 'config.py').write_text(planned)
     if code:
         raise RuntimeError(
             f'{folder} ended with exit code {code}, see {log}: ' + log.read_text()[-500:]
         )
-    minutes = round((time.monotonic() - started) / 60, 2)
-    # MMEngine has written the config again, as this machine takes it. The run goes by the planned one.
-    (folder / 'config.py').write_text(planned)
-    metrics = read(read_scalars(folder))
-    result = dict(digest=digest, metrics=metrics, minutes=minutes)
-    with atomic_path(folder / RESULT) as path:
-        Path(path).write_text(json.dumps(result))
-    run.write_down(result)
-    return metrics
+    # How long an interrupted run took before is not known.
+    minutes = None if goes_on else round((time.monotonic() - started) / 60, 2)
+    result = dict(of, metrics=read(read_scalars(folder)), minutes=minutes)
+    write_text(folder / RESULT, json.dumps(result))
+    (folder / STARTED).unlink()
+    return result
+
+
+def only_evaluation_left(folder: Path) -> bool:
+    """Whether an interrupted run has saved its last update; resumed, it would end without an evaluation."""
+    last, cfg = folder / 'last_checkpoint', Config.fromfile(folder / 'config.py')
+    if cfg.get('val_cfg') is None or not last.exists():
+        return False
+    done = progress(last.read_text().strip())
+    return done is not None and done[0] >= (
+        cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    )
 
 
 def call(*arguments: str, **settings: Any) -> subprocess.CompletedProcess:

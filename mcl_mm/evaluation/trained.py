@@ -10,6 +10,7 @@ from mcl_mm.datasets import labelled_sets
 from mcl_mm.engine import QuietRunner, check_classes
 from mcl_mm.engine.box_check import check_box_sizes
 from mcl_mm.engine.cpu import adapt_to_cpu
+from mcl_mm.engine.evaluated_images import check_evaluated_images
 from mcl_mm.engine.label_check import check_top_k
 from mcl_mm.files import check_folder
 from mcl_mm.models.modules import unwrap
@@ -61,6 +62,9 @@ def check_tests(runner: Runner, path: str) -> None:
     model, learnt = unwrap(runner.model), checkpoint['meta'].get('dataset_meta') or {}
     check_class_numbers(runner.cfg, 'test_dataloader')
     check_box_sizes(runner.test_loop.dataloader.dataset, evaluates=True)
+    check_evaluated_images(
+        runner.test_loop.dataloader.dataset, runner.test_loop.evaluator, 'test_evaluator'
+    )
     tested = labelled_sets(runner.test_loop.dataloader.dataset)
     for dataset in tested:
         check_classes(dataset, model, learnt.get('classes'))

@@ -169,10 +169,15 @@ def test_a_stretched_run_has_the_same_schedule(name, factor):
     for share in (0.2, 0.5, 0.8, 0.95):
         old, new = before[int(share * len(before))], after[int(share * len(after))]
         assert new == pytest.approx(old, rel=0.02)
-    length = stretched.cfg.train_cfg
-    assert stretched.cfg.default_hooks.checkpoint.interval in (
-        length.get('max_iters'),
-        length.get('max_epochs'),
+    saves, saved = (c.default_hooks.checkpoint for c in (stretched.cfg, cfg))
+    assert (saves.interval, saves.max_keep_ckpts) == (max(1, round(saved.interval * factor)), 1)
+
+
+def test_a_run_of_a_constant_rate_and_without_checkpoints_can_be_stretched():
+    cfg = Config(dict(train_cfg=dict(max_epochs=10)))
+    stretched = Method('mine', cfg, 1, 100).stretch(2)
+    assert (
+        stretched.cfg.train_cfg.max_epochs == stretched.cfg.default_hooks.checkpoint.interval == 20
     )
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from mmengine.config import Config
 
-from conftest import ROOT, draw_images
+from conftest import ROOT, call_tool, draw_images
 from mcl_mm.evaluation.identity import config_digest, data_name, describe_data
 from tiny_datasets import write_voc
 
@@ -75,6 +75,12 @@ def test_images_count_by_content_wherever_they_lie(tmp_path):
     content[-5] ^= 1
     path.write_bytes(content)
     assert images_of(tmp_path / 'b/a')['digest'] != first['digest']
+
+
+def test_packing_does_not_change_what_images_are(tmp_path, monkeypatch):
+    draw_images(tmp_path / 'loose', 3)
+    call_tool(monkeypatch, 'pack', tmp_path / 'loose', tmp_path / 'packed')
+    assert images_of(tmp_path / 'packed')['digest'] == images_of(tmp_path / 'loose')['digest']
 
 
 def test_labels_count(tmp_path):

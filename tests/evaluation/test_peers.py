@@ -92,3 +92,31 @@ def test_names_of_methods_stand_for_peers_of_the_first_config(images, tmp_path):
         prepare_all(['byol'], str(images))
     with pytest.raises(ValueError, match=r'derived from an MCL config, which .*mocov2\.py is not'):
         derive_peer(Config.fromfile(ROOT / 'configs/quickstart/mocov2.py'), 'byol', str(images))
+
+
+def test_a_peer_reads_the_images_of_the_run_alone(images, tmp_path):
+    """Its queue and its classes are those of the list, not of the folder."""
+    mcl = Config.fromfile(ROOT / 'configs/quickstart/pretrain.py')
+    mcl.train_dataloader.batch_size = 2
+    (tmp_path / 'list.txt').write_text(
+        'ants/0000.jpg\nants/0001.jpg\nants/0002.jpg\nants/0003.jpg\n'
+    )
+    assert derive_peer(mcl, 'mocov2', str(images)).model.queue_len == 6
+    mcl.train_dataloader.dataset.ann_file = str(tmp_path / 'list.txt')
+    assert derive_peer(mcl, 'mocov2', str(images)).model.queue_len == 2
+    (tmp_path / 'labels.txt').write_text('ants/0000.jpg 0\nants/0001.jpg 1\nbees/0001.jpg 2\n')
+    mcl.train_dataloader.dataset.ann_file = str(tmp_path / 'labels.txt')
+    assert derive_peer(mcl, 'supervised', str(images)).model.head.num_classes == 3
+
+
+def test_a_queue_of_any_batch_is_counted(images, tmp_path, monkeypatch):
+    """The cost is counted on eight samples, which five of a step do not divide."""
+    base = ROOT / 'configs/quickstart/pretrain.py'
+    (tmp_path / 'mine.py').write_text(
+        f'_base_ = {str(base)!r}\ntrain_dataloader = dict(batch_size=5)\ntrain_cfg = dict(max_iters=2)\n'
+    )
+    (tmp_path / 'mocov2').mkdir()  # a folder is no config
+    monkeypatch.chdir(tmp_path)
+    mine, peer = prepare_all(['mine.py', 'mocov2'], str(images))
+    assert peer.cfg.model.queue_len == 5
+    assert peer.cfg.train_cfg.max_iters == mine.cfg.train_cfg.max_iters

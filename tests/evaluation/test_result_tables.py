@@ -1,7 +1,7 @@
 """Tables of results: what a row holds, and what it cost."""
 
 from mcl_mm.evaluation.result_tables import group, table
-from tiny_ledger import ENTRIES, finetuning
+from tiny_ledger import ENTRIES, finetuning, pretraining
 
 
 def cells(one):
@@ -37,3 +37,13 @@ def test_nothing_detected_is_ap_0():
     (first, _) = group([*ENTRIES, silent])
     values = next(row for row in first.rows if row.labels == 100 and row.start == 'random')
     assert sorted(values.values('coco/bbox_mAP')) == [0, 0.1, 0.3]
+
+
+def test_pretrainings_on_other_images_are_rows_of_their_own():
+    other = pretraining('p3', 'short', 0, 2e12, 1.0)
+    other['train'] = dict(name='photographs', images=500, digest='e')
+    entries = [*ENTRIES, other, finetuning('i', 'mcl', 0, 0.9, before='p3')]
+    first, _ = group(entries)
+    found = {tuple(row[:3]): row[3] for row in cells(first)[2:]}
+    assert found['100', 'mcl, photographs', '1'] == '0.900'
+    assert found['100', 'mcl, set', '2'] == '0.320 ± 0.028'
