@@ -111,7 +111,11 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[str]:
         FileExistsError: ``path`` is a file, or not empty.
         OSError: It could not be written.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)
+    if os.path.ismount(path):
+        raise FileExistsError(
+            f'{path} is a mounted volume: give the name of a new folder inside of it'
+        )
     if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f'{path} is there already: give the name of a new folder')
     parent = os.path.dirname(path)

@@ -2,12 +2,14 @@
 
 import contextlib
 import difflib
+import inspect
 import traceback
 from collections.abc import Iterator, Mapping
 from errno import EACCES, EISDIR, ENOENT, ENOTDIR
 from typing import Any, Optional
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 # What MMEngine and PyTorch raise while they build what a config says.
 UNBUILDABLE = (
@@ -21,6 +23,13 @@ UNBUILDABLE = (
 )
 # Settings of a run in MMDetection 2 that version 3 has others for.
 OF_VERSION_2 = ('data', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'total_epochs')
+# What a run reads of a config, beside the arguments of MMEngine's Runner. Other names are a file's own.
+READ = {
+    *inspect.signature(Runner).parameters,
+    *('activation_checkpointing', 'compile', 'find_unused_parameters', 'model_wrapper_cfg'),
+    *('sync_bn', 'sync_bn_group', 'efficient_conv_bn_eval', 'channels', 'custom_imports'),
+    *('tta_model', 'tta_pipeline'),
+}
 # Functions of MMEngine's loops. What fails inside of them has been built.
 LOOPS = ('run_iter', 'run_epoch')
 
@@ -144,6 +153,16 @@ def check_model(cfg: Config, path: str) -> None:
         )
 
 
+def paths_of(part: Any, name: str, path: str = '') -> Iterator[str]:
+    """Where settings that a run reads have a name, such as ``'train_cfg.max_iters'`` for ``max_iters``."""
+    for key, value in part.items():
+        if path or key in READ:
+            if key == name and path:
+                yield f'{path}{key}'
+            if isinstance(value, Mapping):
+                yield from paths_of(value, name, f'{path}{key}.')
+
+
 def override(cfg: Config, options: Optional[Mapping[str, Any]]) -> None:
     """Put settings of a command line into a config.
 
@@ -152,7 +171,7 @@ def override(cfg: Config, options: Optional[Mapping[str, Any]]) -> None:
         options (Mapping[str, Any], optional): As ``{'a.b': value}``. Defaults to None.
 
     Raises:
-        ValueError: A key has no place, or is nearly one that is there; a slip of the pen would change
+        ValueError: A key has no place, or is nearly one that is there, or no run reads it: it would change
             nothing.
     """
     for key, value in (options or {}).items():
@@ -166,6 +185,15 @@ def override(cfg: Config, options: Optional[Mapping[str, Any]]) -> None:
             part = part.get(name)
             if not isinstance(part, Mapping):
                 break
+        first, last = key.split('.')[0], key.split('.')[-1]
+        # Code of the user's own may read anything.
+        if first not in READ and first not in OF_VERSION_2 and not cfg.get('custom_imports'):
+            places = list(paths_of(cfg, last))[:3]
+            raise ValueError(
+                f'{key}: no run reads {first}, so this would change nothing.'
+                + f' Set {" or ".join(places)}' * bool(places)
+                + f' Change {first} in a copy of {cfg.filename}' * (not places and first in cfg)
+            )
         try:
             cfg.merge_from_dict({key: value})
         except (AttributeError, LookupError, TypeError) as error:

@@ -8,7 +8,12 @@ from mcl_mm.reading import override
 
 def some_config():
     return Config(
-        dict(train=dict(batch_size=4, depth=18), hooks=[dict(type='A', x=1)], num=3),
+        dict(
+            model=dict(batch_size=4, depth=18),
+            custom_hooks=[dict(type='A', x=1)],
+            log_level=3,
+            length=7,
+        ),
         cfg_text='#',
         filename='a.py',
     )
@@ -16,7 +21,12 @@ def some_config():
 
 def test_settings_of_a_command_line_are_merged_as_mmengine_does():
     cfg, expected = some_config(), some_config()
-    options = {'train.batch_size': 8, 'hooks.0.x': 2, 'new.part': [1], 'num': None}
+    options = {
+        'model.batch_size': 8,
+        'custom_hooks.0.x': 2,
+        'train_cfg.part': [1],
+        'log_level': None,
+    }
     override(cfg, options)
     expected.merge_from_dict(options)
     assert cfg.to_dict() == expected.to_dict()
@@ -27,12 +37,18 @@ def test_settings_of_a_command_line_are_merged_as_mmengine_does():
 @pytest.mark.parametrize(
     ('key', 'message'),
     [
-        ('train.batchsize', 'batchsize is no setting here. Did you mean batch_size'),
-        ('trains.batch_size', 'trains is no setting here. Did you mean train'),
-        ('hooks.x', 'has no place in a.py: only a dict has settings inside'),
-        ('hooks.7.x', 'has no place in a.py'),
-        ('train..depth', 'is no setting: write names with a dot between them'),
+        ('model.batchsize', 'batchsize is no setting here. Did you mean batch_size'),
+        ('models.batch_size', 'models is no setting here. Did you mean model'),
+        ('custom_hooks.x', 'has no place in a.py: only a dict has settings inside'),
+        ('custom_hooks.7.x', 'has no place in a.py'),
+        ('model..depth', 'is no setting: write names with a dot between them'),
         ('', 'is no setting'),
+        (
+            'length',
+            'no run reads length, so this would change nothing. Change length in a copy of a.py',
+        ),
+        ('depth', 'no run reads depth, so this would change nothing. Set model.depth'),
+        ('elsewhere.at_all', 'no run reads elsewhere, so this would change nothing'),
     ],
 )
 def test_settings_without_a_place_are_refused_and_change_nothing(key, message):
@@ -40,3 +56,10 @@ def test_settings_without_a_place_are_refused_and_change_nothing(key, message):
     with pytest.raises(ValueError, match=message):
         override(cfg, {key: 1})
     assert cfg.to_dict() == some_config().to_dict()
+
+
+def test_code_of_the_user_may_read_any_setting():
+    cfg = some_config()
+    cfg.custom_imports = dict(imports=['os'])
+    override(cfg, {'length': 8})
+    assert cfg.length == 8

@@ -124,7 +124,7 @@ def main(name: Optional[str] = None, argv: Optional[Sequence[str]] = None) -> No
         parser = command_parser(name)
     try:
         args = parser.parse_args(argv)
-    except ValueError as error:  # MMEngine's reader of key=value
+    except ValueError as error:  # of Settings
         parser.error(f'settings are written key=value, lists as key="[a,b]" ({error})')
     args.command_line = shlex.join(['mcl-mm', name, *argv])
     try:

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Optional, Union
+from typing import Any, BinaryIO, Optional, Union
 
 import cv2
 import numpy as np
@@ -25,6 +25,8 @@ RANGE_FILE = '.value_range.json'  # what a list's name is followed by
 # Of PNG and TIFF themselves, for unsigned 16 bits where nothing has been measured.
 FULL_16_BITS = (0.0, 65535.0)
 WIDTH, HEIGHT, EXTRA_SAMPLES, GDAL_METADATA = 256, 257, 338, 42112
+# A JPEG 2000 codestream: SOC and SIZ, and where the depth of the first band stands behind them.
+CODESTREAM, BITS_AT, SEARCHED = b'\xff\x4f\xff\x51', 42, 1 << 20
 GDAL_BAND = re.compile(rb'sample="3"\s+role="colorinterp"\s*>\s*(\w+)')
 
 
@@ -34,8 +36,22 @@ class UnknownRangeError(ValueError):
 
 def is_deep(image: Image.Image) -> bool:
     """Whether an opened image has more than 8 bits a sample; Pillow would keep 8 of RGB."""
+    if image.mode[0] in 'IF':
+        return True
+    if image.format == 'JPEG2000':
+        return bits_of_jpeg2000(image.fp) > 8
     tiles = getattr(image, 'tile', None) or ()
-    return image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in tiles)
+    return any(';16' in str(tile[3]) for tile in tiles)
+
+
+def bits_of_jpeg2000(file: BinaryIO) -> int:
+    """Bits a sample of an opened file, by its header (ISO 15444-1, A.5.1); 8 where none is found."""
+    before = file.tell()
+    file.seek(0)
+    start = file.read(SEARCHED)
+    file.seek(before)
+    at = start.find(CODESTREAM) + BITS_AT
+    return (start[at] & 0x7F) + 1 if BITS_AT <= at < len(start) else 8
 
 
 def read_bands(

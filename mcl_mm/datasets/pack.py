@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from mcl_mm.files import atomic_folder, atomic_path
+from mcl_mm.files import atomic_folder, atomic_path, check_output
 
 from .decoding import shown
 from .storage.shards import HEADER, INDEX, NO_LABEL, Members, list_shards, write_index
@@ -107,6 +107,7 @@ def index(folder: str) -> Packed:
     shards = list_shards(folder)
     if not shards:
         raise ValueError(f'no shard in {folder}: looked for files that end in .tar')
+    check_output(os.path.join(folder, INDEX))  # not after all have been read
     packed, rows = Packed(shards=len(shards)), []
     jobs = track(shards, 'indexing', console=Console(file=sys.stderr))
     for number, name in enumerate(jobs):

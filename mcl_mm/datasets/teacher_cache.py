@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mcl_mm.files import atomic_path
 
-from .decoding import shown
+from .decoding import BadImageError, shown
 
 
 class TeacherCache:
@@ -22,7 +22,7 @@ class TeacherCache:
 
     Attributes:
         about (dict[str, str]): What made the embeddings, see :func:`write_cache`.
-        rows (dict[str, int]): Places of the images, by path.
+        rows (dict[str, int]): Places of the images, by absolute path.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -41,7 +41,11 @@ class TeacherCache:
                 self.about = file.metadata() or {}
         except SafetensorError as error:
             raise ValueError(f'{path} holds no embeddings of a teacher: {error}') from error
-        self.rows = {name: row for row, name in enumerate(names.split('\n'))}
+        self.rows = {os.path.abspath(name): row for row, name in enumerate(names.split('\n'))}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether an image is in the file, however its path is written."""
+        return os.path.abspath(name) in self.rows
 
     def read(self, name: str) -> Tensor:
         """The embedding of an image, ``(D,)``, float32.
@@ -50,17 +54,20 @@ class TeacherCache:
             name (str): Its path.
 
         Raises:
-            ValueError: It is not in the file, or could not be read when that was written.
+            BadImageError: It could not be read when the file was written.
+            ValueError: It is not in the file.
         """
         if self.file is None:
             self.file = safe_open(self.path, framework='pt').__enter__()
-        row = self.rows.get(name)
-        embedding = None if row is None else self.file.get_slice('embeddings')[row : row + 1][0]
-        if embedding is None or embedding.isnan().any():
+        row = self.rows.get(os.path.abspath(name))
+        if row is None:
             raise ValueError(
                 f'{shown(name)} has no embedding in {self.path}: write that file again with mcl-mm '
                 'cache-teacher'
             )
+        embedding = self.file.get_slice('embeddings')[row : row + 1][0]
+        if embedding.isnan().any():
+            raise BadImageError(name, f'not readable: not when {self.path} was written')
         return embedding
 
     def __getstate__(self) -> dict:
@@ -72,11 +79,11 @@ def write_cache(path: str, names: Sequence[str], embeddings: Tensor, about: dict
 
     Args:
         path (str): The file.
-        names (Sequence[str]): Paths of the images.
+        names (Sequence[str]): Paths of the images; absolute ones are written.
         embeddings (Tensor): ``(N, D)``, float32; not a number for images that cannot be read.
         about (dict[str, str]): ``teacher`` (its fingerprint) and ``view`` (how images are prepared).
     """
-    text = '\n'.join(names).encode(errors='surrogateescape')
+    text = '\n'.join(map(os.path.abspath, names)).encode(errors='surrogateescape')
     tensors = dict(
         embeddings=embeddings, names=torch.frombuffer(bytearray(text), dtype=torch.uint8)
     )

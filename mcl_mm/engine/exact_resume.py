@@ -121,8 +121,9 @@ def fingerprint(dataset: Dataset, count: int = 1000) -> int:
         return 0
     chosen = range(0, len(dataset), max(1, len(dataset) // count))
     names = [unpacked(str(dataset.get_data_info(index).get('img_path'))) for index in chosen]
-    root = getattr(dataset, 'data_root', None) or ''
-    return zlib.crc32('\n'.join(name.removeprefix(root) for name in names).encode(errors='replace'))
+    root = (getattr(dataset, 'data_root', None) or '').rstrip('/')
+    inside = (name.removeprefix(root).replace('//', '/') if root else name for name in names)
+    return zlib.crc32('\n'.join(inside).encode(errors='replace'))
 
 
 def batches_done(runner: Runner, meta: dict, silent: bool = False) -> int:

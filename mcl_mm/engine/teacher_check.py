@@ -78,6 +78,6 @@ def check_teacher_views(dataset: Dataset, teacher: Teacher) -> None:
                 f'prepares them as {text}: {again}'
             )
         names = (part.get_data_info(index)['img_path'] for index in range(len(part)))
-        absent = next((name for name in names if name not in view.cache.rows), None)
+        absent = next((name for name in names if name not in view.cache), None)
         if absent is not None:
             raise ValueError(f'{path} has no embedding of {absent}: {again}')

@@ -5,6 +5,7 @@
 safetensors and refuse code.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -65,9 +66,10 @@ def read_checkpoint(path: Path) -> dict:
             ``'torchvision://resnet50'``.
 
     Returns:
-        dict: ``state_dict`` (names to tensors, a leading ``module.`` removed), ``meta`` (dict, empty
-        if the file has none), ``resumable`` (bool: whether a Runner can go on from it) and ``path``
-        (str). Single entries of the state_dict that are no tensors are passed over, by name.
+        dict: ``state_dict`` (names to tensors, a leading ``module.`` removed), ``wrapped`` (bool: one was),
+        ``meta`` (dict, empty if the file has none), ``resumable`` (bool: whether a Runner can go on from
+        it) and ``path`` (str). Single entries of the state_dict that are no tensors are passed over, by
+        name.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -89,6 +91,7 @@ def read_checkpoint(path: Path) -> dict:
         state_dict=state_dict,
         meta=meta,
         resumable=is_resumable(checkpoint),
+        wrapped=is_wrapped(checkpoint),
         path=str(path),
     )
 
@@ -100,6 +103,17 @@ def is_resumable(checkpoint: Any) -> bool:
         return False
     counts = [meta.get(name) for name in ('epoch', 'iter')]
     return all(isinstance(count, int) and count >= 0 for count in counts)
+
+
+def entries_of(checkpoint: dict) -> dict:
+    """The mapping in a checkpoint that holds its weights, if any does."""
+    entries = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    return entries if isinstance(entries, dict) else {}
+
+
+def is_wrapped(checkpoint: dict) -> bool:
+    """Whether the names of a checkpoint's weights begin with ``module.``, as DataParallel leaves them."""
+    return any(str(name).startswith('module.') for name in entries_of(checkpoint))
 
 
 def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -119,8 +133,7 @@ def weights_in(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], list[str
     """
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, not weights')
-    state_dict = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-    entries = state_dict if isinstance(state_dict, dict) else {}
+    entries = entries_of(checkpoint)
     weights = {str(k).removeprefix('module.'): v for k, v in entries.items() if torch.is_tensor(v)}
     if 2 * len(weights) <= len(entries) or not weights:
         raise ValueError(
@@ -204,7 +217,11 @@ def read_safetensors(path: Path) -> dict:
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """MMEngine's loader of files. It falls back on running code from them; this one refuses."""
     checkpoint = read_file(os.path.expanduser(filename), map_location)
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(checkpoint, dict):
+        return checkpoint
+    if 'state_dict' not in checkpoint and isinstance(checkpoint.get('model'), dict):
+        checkpoint['state_dict'] = checkpoint.pop('model')  # where MMEngine looks for weights
+    meta = checkpoint.get('meta')
     if isinstance(meta, dict):
         # A Runner that resumes would run this text as Python, to compare numbers of GPUs.
         meta.pop('config', None)
@@ -213,14 +230,25 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
     """MMEngine's loader of URLs: once per machine into PyTorch's cache, then as a local file."""
-    name = os.path.basename(urlparse(filename).path)
-    path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
+    path = os.path.join(torch.hub.get_dir(), 'checkpoints', cached_name(filename))
     local_rank = int(os.environ.get('LOCAL_RANK', 0))  # every launcher sets it
     if local_rank == 0 and not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         torch.hub.download_url_to_file(filename, path, progress=os.isatty(0))
     dist.barrier()
     return load_from_local(path, map_location)
+
+
+def cached_name(url: str) -> str:
+    """Under which name a file is kept: its own, and a digest of the address unless it has one.
+
+    Whole sites call every file the same, such as ``pytorch_model.bin``.
+    """
+    name = os.path.basename(urlparse(url).path)
+    if re.search(r'-[0-9a-f]{8,}\.', name):
+        return name
+    stem, ending = os.path.splitext(name)
+    return f'{stem}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{ending}'
 
 
 def forcing_weights_only(loader: Callable) -> Callable:

@@ -229,6 +229,12 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
     succeed('adapt', 'configs/own.py', '--out-dir', 'out/deep')
     assert "_base_ = '../../configs/own.py'" in (tmp_path / 'out/deep/own_finetune.py').read_text()
     Config.fromfile('out/deep/own_finetune.py')
+    (tmp_path / 'scratch/mine').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'scratch/mine')
+    succeed(
+        'adapt', 'configs/own.py', '--out-dir', 'link'
+    )  # the system goes up from where it leads to
+    Config.fromfile('link/own_finetune.py')
     succeed('adapt', RETINANET, '--pretrained-lr', '0.1')
     written = Config.fromfile('retinanet_r50_fpn_1x_coco_finetune.py').optim_wrapper
     assert written.paramwise_cfg.custom_keys['backbone.'] == dict(lr_mult=0.1)

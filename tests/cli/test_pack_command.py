@@ -32,3 +32,20 @@ def test_refusals(tmp_path, capsys):
     assert code.startswith('FileNotFoundError: no image folder at')
     code, _ = call(capsys, tmp_path, tmp_path / 'out', '--shard-size', '0')
     assert code == 'ValueError: --shard-size must be at least 1 MB, got 0'
+
+
+def test_a_link_to_an_empty_folder_is_filled(tmp_path, capsys):
+    draw_images(tmp_path / 'in', 2)
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'out').symlink_to(tmp_path / 'disk')
+    assert call(capsys, tmp_path / 'in', tmp_path / 'out')[0] is None
+    assert (tmp_path / 'disk/mcl_mm_shards.npz').exists()
+    assert [path.name for path in tmp_path.iterdir() if 'tmp' in path.name] == []
+
+
+def test_a_mounted_volume_is_refused_first(tmp_path, capsys):
+    draw_images(tmp_path / 'in', 2)
+    code, _ = call(capsys, tmp_path / 'in', '/proc')
+    assert code.startswith(
+        'FileExistsError: /proc is a mounted volume: give the name of a new folder'
+    )

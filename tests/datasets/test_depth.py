@@ -112,6 +112,24 @@ def test_colours_that_are_floats(tmp_path, bands, dtype):
         read_image(str(tmp_path / 'a.tif'))
 
 
+@pytest.mark.parametrize('ending', ['jp2', 'j2k'])
+def test_jpeg_2000_keeps_all_levels(tmp_path, bands, ending):
+    """Pillow keeps 8 bits of colours; of one band it keeps all."""
+    for values in (bands[..., :3], bands[..., 0]):
+        path = tmp_path / f'a.{ending}'
+        lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+        _, data = cv2.imencode('.jp2', values[..., ::-1] if values.ndim == 3 else values, lossless)
+        content = data.tobytes()
+        path.write_bytes(
+            content if ending == 'jp2' else content[content.index(b'\xff\x4f\xff\x51') :]
+        )
+        expected = scaled(values if values.ndim == 3 else values[..., None], 100, 4000)
+        assert np.abs(load(path, value_range=(100, 4000)) - expected).max() <= 1
+    small = (bands[..., :3] >> 4).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'b.jp2'), small[..., ::-1], lossless)
+    assert np.abs(load(tmp_path / 'b.jp2').astype(int) - small).max() <= 1
+
+
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
 def test_a_fourth_band_is_transparency_only_where_the_file_says_so(tmp_path, bands, dtype):
     full = np.iinfo(dtype).max

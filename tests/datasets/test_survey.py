@@ -43,6 +43,15 @@ def test_8_bits_need_no_range_and_no_word(image_folder, said):
     assert said == []
 
 
+def test_the_whole_set_is_looked_at(tmp_path, said):
+    """Its second folder has more bits than its first."""
+    draw_images(tmp_path / 'set/a', 12)
+    draw_deep(tmp_path / 'set/b', 10)
+    low, high = UnlabelledImages(data_root=str(tmp_path / 'set'), pipeline=[]).value_range
+    assert low == pytest.approx(100, abs=30)
+    assert high == pytest.approx(4000, abs=30)
+
+
 def test_a_deep_set_is_measured_once_and_alike(tmp_path, said):
     folder = draw_deep(tmp_path / 'a')
     np.random.seed(5)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 import re
 import shutil
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from conftest import ROOT, call_tool, draw_images
+from mcl_mm.datasets import BadImageError
 from mcl_mm.datasets.teacher_cache import TeacherCache
 from mcl_mm.evaluation.cost import count, multiply_adds
 from mcl_mm.evaluation.run_page import pictures as run_pictures
@@ -532,9 +534,7 @@ def test_embeddings_in_the_file_are_those_the_teacher_computes(folder, cached):
     teacher.init_weights()
     for name in sorted(images.iterdir()):
         if name.name == '0003.jpg':
-            with pytest.raises(
-                ValueError, match=r'0003\.jpg has no embedding in .*: write that file'
-            ):
+            with pytest.raises(BadImageError, match='not readable: not when .* was written'):
                 cache.read(str(name))
             continue
         view = TRANSFORMS.build(dict(type='mcl_mm.TeacherView', size=48, views=[]))
@@ -547,6 +547,9 @@ def test_embeddings_in_the_file_are_those_the_teacher_computes(folder, cached):
         with torch.no_grad():
             alone = backbone(normalise(image, teacher.mean, teacher.std))[-1].mean((2, 3))[0]
         torch.testing.assert_close(alone, embedding, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r'has no embedding in .*: write that file again'):
+        cache.read(str(images / 'other.jpg'))
+    assert os.path.relpath(name) in cache  # the same file, written otherwise
     again = pickle.loads(pickle.dumps(cache))  # as a worker gets it
     assert torch.equal(again.read(str(name)), embedding)
 

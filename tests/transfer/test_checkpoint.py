@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 
 from mcl_mm.transfer import read_checkpoint
+from mcl_mm.transfer.checkpoint import cached_name
 from processes import run_ranks
 
 
@@ -122,6 +123,15 @@ class Net(BaseModule):
     def __init__(self, pretrained=None):
         super().__init__(pretrained and dict(type='Pretrained', checkpoint=str(pretrained)))
         self.layer = torch.nn.Linear(2, 3)
+
+
+def test_weights_called_model_are_loaded_by_mmengine_too(tmp_path):
+    weights = {'layer.weight': torch.rand(3, 2), 'layer.bias': torch.rand(3)}
+    torch.save(dict(model=weights, epoch=3), tmp_path / 'a.pth')
+    net = Net(tmp_path / 'a.pth')
+    net.init_weights()
+    assert torch.equal(net.layer.weight, weights['layer.weight'])
+    assert read_checkpoint(tmp_path / 'a.pth')['state_dict'].keys() == weights.keys()
 
 
 @pytest.mark.parametrize('name', ['a.safetensors', 'any_name.pth'])
@@ -244,6 +254,17 @@ def test_urls(tmp_path, server, monkeypatch):
             Net(url).init_weights()
     assert not (tmp_path / 'made').exists()
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
+def test_addresses_with_one_file_name_are_two_files(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'cache'))
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        torch.save({name: torch.ones(1)}, tmp_path / name / 'pytorch_model.bin')
+    for name in ('one', 'two'):
+        assert list(read_checkpoint(f'{server}/{name}/pytorch_model.bin')['state_dict']) == [name]
+    # One that PyTorch's own tools keep is found there.
+    assert cached_name('https://x.org/resnet50-0676ba61.pth?a=1') == 'resnet50-0676ba61.pth'
 
 
 def download(rank, url, cache):

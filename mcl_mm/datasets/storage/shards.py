@@ -230,19 +230,25 @@ class Shards:
             were passed over, by ending.
 
         Raises:
+            FileNotFoundError: Nothing lies in one of the folders.
             ValueError: Some images have a label and others have none.
         """
-        data_list, passed_over = [], Counter()
+        data_list, passed_over, empty = [], Counter(), set(folders)
         for name, label in zip(self.members.names, self.members.labels.tolist()):
             _, _, inside = name.partition('/')
-            if folders and not any(within(inside, folder) for folder in folders):
-                continue
+            if folders:
+                around = {folder for folder in folders if within(inside, folder)}
+                empty -= around
+                if not around:
+                    continue
             kind = passed_over_as(inside, extensions)
             if kind:
                 passed_over[kind] += 1
                 continue
             info = dict(img_path=os.path.join(self.folder, name))
             data_list.append(dict(info, gt_label=label) if labels else info)
+        if empty:
+            raise FileNotFoundError(f'no folder {min(empty)!r} in the shards of {self.folder}')
         if labels:
             self.check_labels(data_list)
         return data_list, passed_over

@@ -265,5 +265,12 @@ def write(path: Path, config: ChildConfig, comment: list[str], base: str) -> str
 
 
 def relative(path: str, folder: Path) -> str:
-    """A config as another in ``folder`` names it: relative, but for names such as ``'mmdet::...'``."""
-    return path if '::' in path else os.path.relpath(path, folder)
+    """A config as another in ``folder`` names it: relative, but for names such as ``'mmdet::...'``.
+
+    Through a link, ``..`` leads elsewhere for MMEngine than for the system: the path is absolute then.
+    """
+    if '::' in path:
+        return path
+    found = os.path.relpath(path, folder)
+    reached = os.path.realpath(os.path.join(folder, found))
+    return found if reached == os.path.realpath(path) else os.path.abspath(path)

@@ -3,6 +3,7 @@
 ``load_from``, ``init_cfg``, ``--resume``, the doctor, ``adapt`` and the comparisons all ask here.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from typing import Optional
@@ -12,6 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mcl_mm.models.modules import unwrap
+from mcl_mm.transfer.checkpoint import read_checkpoint
 
 from .finding import Finding
 from .fit import BOX_CONVS, REGION_STAGE
@@ -58,11 +60,12 @@ def nothing_loads(
     """Why no name fits: another prefix, another architecture, or something else altogether."""
     own = model.state_dict()
     theirs, ours = ({name.split('.')[0] for name in names} for names in (state_dict, own))
+    wrapped = os.path.isfile(path) and read_checkpoint(path)['wrapped']
     prefixes = {
         part: prefix
         for part in ('backbone', 'neck')
         if isinstance(getattr(model, part, None), BaseModule)
-        and (prefix := best_prefix(getattr(model, part), state_dict)) is not None
+        and (prefix := best_prefix(getattr(model, part), state_dict, wrapped)) is not None
     }
     if 'backbone' in prefixes:
         text = f'none of these weights fits by its name, but they do behind {quoted(prefixes.values())}'
@@ -235,7 +238,7 @@ def why_nothing(source: Source, part: nn.Module, cfg: Optional[Config]) -> str:
     text = f'the names in {source.path} begin with {firsts}'
     if source.prefix and not source.state_dict():
         text += f', none with {source.prefix!r}'
-    prefix = best_prefix(part, source.weights)
+    prefix = best_prefix(part, source.weights, source.wrapped)
     if prefix is None:
         own = list(dict.fromkeys(name.split('.')[0] for name in part.state_dict()))[:6]
         return f'{text}, and it has {own}. Give it the network the weights were trained with'

@@ -26,6 +26,7 @@ class Source(NamedTuple):
         prefix (str, optional): What the names of the part begin with in the file.
         weights (dict[str, Tensor]): All that is in the file.
         meta (dict): What the file tells of itself.
+        wrapped (bool): Its names begin with ``module.``, which MMEngine removes unless there is a prefix.
         by_name (bool): The part takes them by their names; some backbones of MMDetection rename them.
     """
 
@@ -34,6 +35,7 @@ class Source(NamedTuple):
     prefix: Optional[str]
     weights: dict[str, Tensor]
     meta: dict
+    wrapped: bool
     by_name: bool
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -41,6 +43,10 @@ class Source(NamedTuple):
         if not self.prefix:
             return self.weights
         start = self.prefix.rstrip('.') + '.'
+        if self.wrapped:
+            start = (
+                start.removeprefix('module.') if start.startswith('module.') else f'module.{start}'
+            )
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
 
 
@@ -62,7 +68,7 @@ def sources_of(model: nn.Module) -> Iterator[Source]:
                 continue
             path = init_cfg['checkpoint']
             checkpoint = read_checkpoint(path)
-            content = checkpoint['state_dict'], checkpoint['meta']
+            content = (checkpoint[key] for key in ('state_dict', 'meta', 'wrapped'))
             yield Source(where, path, init_cfg.get('prefix'), *content, by_name(module))
 
 
@@ -93,16 +99,19 @@ def gather(model: nn.Module) -> Optional[dict]:
     return dict(state_dict=state_dict, meta=sources[0].meta, path=path)
 
 
-def best_prefix(part: nn.Module, state_dict: dict[str, Tensor]) -> Optional[str]:
+def best_prefix(
+    part: nn.Module, state_dict: dict[str, Tensor], wrapped: bool = False
+) -> Optional[str]:
     """Behind which prefix a file has the names and shapes of a part of a model.
 
     Args:
         part (nn.Module): The part.
         state_dict (dict[str, Tensor]): The file's weights.
+        wrapped (bool): In the file, each name begins with ``module.``. Defaults to False.
 
     Returns:
-        str | None: Without its last dot; empty if the names begin as the part's do. None if there is no
-        prefix behind which at least half of the part is found.
+        str | None: As a config has to give it, without its last dot; empty if the names begin as the
+        part's do. None if there is no prefix behind which at least half of the part is found.
     """
     own = {name: value.shape for name, value in part.state_dict().items()}
     found = Counter()
@@ -112,7 +121,9 @@ def best_prefix(part: nn.Module, state_dict: dict[str, Tensor]) -> Optional[str]
             if own.get('.'.join(pieces[start:])) == value.shape:
                 found['.'.join(pieces[:start])] += 1
     prefix, count = max(found.items(), key=lambda item: item[1], default=(None, 0))
-    return prefix if 2 * count >= len(own) else None
+    if 2 * count < len(own):
+        return None
+    return f'module.{prefix}' if wrapped and prefix else prefix
 
 
 def source_line(path: str, prefixes: dict[str, str], cfg: Optional[Config] = None) -> str:

@@ -175,7 +175,7 @@ def for_images(held: Config, recipe: Recipe) -> list[Change]:
     changes = [
         Change(
             'train_dataloader.dataset.data_root',
-            os.path.abspath(recipe.images),
+            os.path.abspath(os.path.expanduser(recipe.images)),
             f'Your {recipe.count:,} images.',
         )
     ]

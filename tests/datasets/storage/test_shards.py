@@ -147,8 +147,9 @@ def test_folders_in_shards_are_classes(loose, packed):
 
 def test_folders_of_the_set_can_be_chosen(loose, packed):
     assert names(build(packed, folders=['cat'])) == names(build(loose, folders=['cat']))
-    with pytest.raises(ValueError, match='no image in'):
-        build(packed, folders=['ca'])
+    for folders in (['ca'], ['cat', 'ca']):
+        with pytest.raises(FileNotFoundError, match="no folder 'ca' in the shards of"):
+            build(packed, folders=folders)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,9 @@ def test_lists_of_the_loose_files_go_on_working(loose, packed, tmp_path):
 
 
 def test_a_checkpoint_of_loose_files_is_one_of_the_packed(loose, packed):
-    assert fingerprint(build(loose)) == fingerprint(build(packed))
+    assert (
+        fingerprint(build(loose)) == fingerprint(build(packed)) == fingerprint(build(f'{loose}/'))
+    )
     assert fingerprint(build(loose, folders=['cat'])) != fingerprint(build(packed))
 
 

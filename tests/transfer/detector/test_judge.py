@@ -61,6 +61,28 @@ def test_a_wrong_prefix_is_refused_and_the_advice_loads(export, prefix):
         assert torch.equal(value, weights[f'backbone.{name}'])
 
 
+def test_names_of_data_parallel_and_the_prefix_of_their_files(pretrained, tmp_path):
+    """MMEngine reads behind a prefix as the file has it; MoCo's begin with ``module.encoder_q.``."""
+    weights = pretrained.backbone.state_dict()
+    path = tmp_path / 'moco.pth'
+    torch.save(dict(state_dict={f'module.encoder_q.{k}': v for k, v in weights.items()}), path)
+    detector = build_detector(started_from(pretrained_by(path, prefix='module.encoder_q.')).model)
+    check_sources(detector)
+    detector.init_weights()
+    assert torch.equal(detector.backbone.conv1.weight, weights['conv1.weight'])
+    for cfg in (
+        started_from(pretrained_by(path, prefix='encoder_q')),
+        started_from(pretrained_by(path)),
+    ):
+        with pytest.raises(ValueError, match=r"Fix: .*prefix='module\.encoder_q'") as error:
+            check_sources(build_detector(cfg.model))
+        cured = build_detector(follow(cfg, line_in(error.value)).model)
+        cured.init_weights()
+        assert torch.equal(cured.backbone.conv1.weight, weights['conv1.weight'])
+    with pytest.raises(ValueError, match=r"prefix='module\.encoder_q'"):
+        check_load(detector, read_checkpoint(path)['state_dict'], str(path))
+
+
 def test_another_depth_is_refused(export):
     cfg = started_from(pretrained_by(export, prefix='backbone'), depth=34)
     with pytest.raises(ValueError, match=r'model\.backbone\.init_cfg, .*the backbones differ'):
