@@ -1,6 +1,7 @@
 """A page of tables and plots, drawn from ledgers of finished runs."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from mcl_mm.files import write_text
@@ -20,13 +21,16 @@ def sections(entries: list[dict], pictures: Path) -> str:
         entries (list[dict]): Of all ledgers.
         pictures (Path): The folder.
     """
-    parts = []
-    for number, one in enumerate(group(entries), 1):
+    parts, names = [], Counter()
+    for one in group(entries):
         runs = [run for row in one.rows for run in row.runs]
         parts.append(
             f'### {one.detector}, on {one.val["name"]} ({one.val["images"]:,} images)\n\n{table(one)}'
         )
-        picture = pictures / f'{number}_{one.detector}.png'
+        name = f'{one.detector}_{one.val["name"]}'.replace('/', '_')
+        names[name] += 1
+        again = f'_{names[name]}' if names[name] > 1 else ''
+        picture = pictures / f'{name}{again}.png'
         if draw(one, picture):
             parts.append(f'![The table above as a plot]({pictures.name}/{picture.name})')
         devices = sorted({run['device'] for run in runs})
