@@ -15,7 +15,7 @@ from mcl_mm.models.montage_model import NoPyramidError
 from mcl_mm.reading import read_config
 from mcl_mm.transfer.formats.mmdet import to_mmdet
 
-from .child_config import Change, ChildConfig, Code, as_code, comment_lines
+from .child_config import Change, ChildConfig, Code, as_code, collapsed, comment_lines
 from .fit import BOX_CONVS, PARTS, fit_to_detector
 from .judge import check_load
 from .load_report import LoadReport
@@ -71,13 +71,8 @@ def finetune_changes(
     usual = dict(RECIPES, input=images_of(cfg))
     meta = {k: (meta or {}).get(k) or value for k, value in usual.items()}
     case = Case(cfg, model, names, meta, parts_of(cfg))
-    changes = {}
-    for change in (change for finding in find(case) for change in finding.changes):
-        within = [path for path in changes if f'{path}.'.startswith(f'{change.path}.')]
-        for path in within:  # the later change sets the whole
-            del changes[path]
-        changes[change.path] = change
-    return [*changes.values(), *weights_arrive(cfg, load_from)]
+    changes = collapsed(change for finding in find(case) for change in finding.changes)
+    return [*changes, *weights_arrive(cfg, load_from)]
 
 
 def images_of(cfg: Config) -> dict:

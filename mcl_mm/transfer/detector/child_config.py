@@ -68,8 +68,23 @@ class ChildConfig(NamedTuple):
                 None.
         """
         lines = [f'_base_ = {(base or self.base)!r}', '', *assignments(self.held, self.changes)]
-        code, _ = FormatCode('\n'.join(lines) + '\n', style_config=STYLE)
-        return '\n'.join([*comment_lines(comment), code])
+        return '\n'.join([*comment_lines(comment), formatted(lines)])
+
+
+def formatted(lines: Iterable[str]) -> str:
+    """Lines of a config, none of them too wide for a screen."""
+    code, _ = FormatCode('\n'.join(lines) + '\n', style_config=STYLE)
+    return code
+
+
+def collapsed(changes: Iterable[Change]) -> list[Change]:
+    """Changes without those that a later one replaces: it sets the same, or the whole that they are in."""
+    kept = {}
+    for change in changes:
+        for path in [path for path in kept if f'{path}.'.startswith(f'{change.path}.')]:
+            del kept[path]
+        kept[change.path] = change
+    return list(kept.values())
 
 
 def assignments(held: Config, changes: Iterable[Change]) -> list[str]:

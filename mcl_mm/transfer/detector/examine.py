@@ -10,6 +10,7 @@ from mcl_mm.config import find_config, type_name
 from mcl_mm.reading import read_config
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
+from .child_config import assignments, collapsed, formatted
 from .doctor import Diagnosis, diagnose
 from .finding import Finding
 from .judge import check_sources
@@ -27,6 +28,7 @@ class Examined(NamedTuple):
         processes (int): That are to train.
         diagnosis (Diagnosis): The outcome.
         on_one (list[Finding]): Further traps on one GPU, where more were assumed.
+        block (str): The fixes of all traps that changes cure, as code for one config. Empty without such.
     """
 
     config: str
@@ -34,6 +36,7 @@ class Examined(NamedTuple):
     processes: int
     diagnosis: Diagnosis
     on_one: list[Finding]
+    block: str
 
     def text(self) -> str:
         """For the terminal."""
@@ -46,7 +49,12 @@ class Examined(NamedTuple):
         if self.diagnosis.errors or self.diagnosis.traps or self.on_one:
             lines.append(
                 f'Lines of a fix go into a config that begins with _base_ = {self.config!r}; a semicolon '
-                'parts them.'
+                'parts them. In Python a later line of one name (model = ...) replaces an earlier one.'
+            )
+        if self.block:
+            cured = ', '.join(trap.id for trap in self.diagnosis.traps if trap.changes)
+            lines.append(
+                f'In place of several fixes take this block; it cures {cured}:\n\n{self.block}'
             )
         return '\n'.join(lines)
 
@@ -58,6 +66,7 @@ class Examined(NamedTuple):
             **facts,
             **self.diagnosis.to_dict(),
             on_one_gpu=[trap.to_dict() for trap in self.on_one],
+            block=self.block,
         )
 
 
@@ -98,7 +107,9 @@ def examine(
         known = {trap.id for trap in diagnosis.traps}
         alone = diagnose(model, checkpoint, cfg, parts, 1).traps
         on_one = [trap for trap in alone if trap.id not in known]
-    return Examined(config, checkpoint['path'], count, diagnosis, on_one)
+    changes = collapsed(change for trap in diagnosis.traps for change in trap.changes)
+    block = formatted(assignments(cfg, changes)) if changes else ''
+    return Examined(config, checkpoint['path'], count, diagnosis, on_one, block)
 
 
 def own_weights(model: nn.Module, cfg: Config, config: str) -> tuple[dict, Config, None]:

@@ -220,6 +220,39 @@ def test_command_exit_code_tells_that_less_loads(files, capsys):
     assert call('doctor', files / 'atss.py', files / 'export.pth') == 0
 
 
+def test_the_block_cures_all_traps_at_once(files, capsys):
+    """Pasted below each other, single fixes would replace one another: most are a `model = dict(...)`."""
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    cfg.model.backbone.update(norm_eval=True, frozen_stages=1, style='caffe')
+    cfg.model.neck.norm_cfg = dict(type='MMSyncBN', requires_grad=False)
+    cfg.model.roi_head.bbox_head.type = 'Shared2FCBBoxHead'
+    cfg.train_cfg.max_epochs = 9
+    cfg.dump(files / 'spoilt.py')
+    for processes, first in ((8, []), (1, ['mm-sync-bn'])):
+        arguments = (files / 'spoilt.py', files / 'export.pth', '--processes', processes)
+        assert call('doctor', *arguments) == 0
+        told, block = capsys.readouterr().out.split('\n\n', 1)
+        cured = [
+            *first,
+            'frozen-stages',
+            'norm-eval',
+            'resnet-variant',
+            'missing-norm',
+            'no-box-convs',
+        ]
+        assert 'a later line of one name (model = ...) replaces an earlier one.\n' in told
+        assert told.endswith(f'take this block; it cures {", ".join(cured)}:')
+        assert call('doctor', *arguments, '--json') == 0
+        assert json.loads(capsys.readouterr().out)['block'] == block.rstrip('\n') + '\n'
+        child = files / f'child_{processes}.py'
+        child.write_text(f"_base_ = 'spoilt.py'\n{block}")
+        assert call('doctor', child, *arguments[1:], '--json') == 0
+        result = json.loads(capsys.readouterr().out)
+        left = [trap['id'] for trap in result['traps']]
+        assert left == [*(['bn-small-batch', 'lr-not-scaled'] if first else []), 'few-epochs']
+        assert result['block'] == ''
+
+
 def test_command_takes_the_number_of_processes(files, capsys):
     assert call('doctor', files / 'faster.py', files / 'export.pth', '--processes', 1) == 0
     assert 'trap [bn-small-batch] batch norm sees 2 images' in capsys.readouterr().out
