@@ -15,6 +15,8 @@ from .finding import line_of
 
 # Arguments by which a part of a model starts from a file of its own.
 SOURCES = ('init_cfg', 'pretrained')
+# MMEngine's initialiser from a file: its name in the registry, and that of its class.
+INITIALISERS = ('Pretrained', 'PretrainedInit')
 
 
 class Source(NamedTuple):
@@ -64,7 +66,7 @@ def sources_of(model: nn.Module) -> Iterator[Source]:
     for where, module in model.named_modules():
         init_cfgs = getattr(module, 'init_cfg', None) or []
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:
-            if type_name(init_cfg) != 'Pretrained' or getattr(module, 'convert_weights', False):
+            if type_name(init_cfg) not in INITIALISERS or getattr(module, 'convert_weights', False):
                 continue
             path = init_cfg['checkpoint']
             checkpoint = read_checkpoint(path)
@@ -153,5 +155,5 @@ def start_is_a_file(source: object) -> bool:
     if isinstance(source, (list, tuple)):
         return any(map(start_is_a_file, source))
     return isinstance(source, str) or (
-        isinstance(source, dict) and type_name(source).startswith('Pretrained')
+        isinstance(source, dict) and type_name(source) in INITIALISERS
     )

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 
 from conftest import build_detector, tiny_detector
 from mcl_mm.cli import main
@@ -32,7 +33,7 @@ def started_from(init_cfg, **backbone):
 
 
 def pretrained_by(path, **more):
-    return dict(type='Pretrained', checkpoint=str(path), **more)
+    return dict(dict(type='Pretrained', checkpoint=str(path)), **more)
 
 
 def line_in(error):
@@ -87,6 +88,17 @@ def test_another_depth_is_refused(export):
     cfg = started_from(pretrained_by(export, prefix='backbone'), depth=34)
     with pytest.raises(ValueError, match=r'model\.backbone\.init_cfg, .*the backbones differ'):
         check_sources(build_detector(cfg.model))
+
+
+@pytest.mark.parametrize('kind', [PretrainedInit, 'mmengine.model.PretrainedInit'])
+def test_a_source_whose_type_is_a_class(export, kind):
+    """As configs of MMEngine's newer style have it, and the texts that they are written out as."""
+    with pytest.raises(ValueError, match=r'model\.backbone\.init_cfg would load nothing'):
+        check_sources(build_detector(started_from(pretrained_by(export, type=kind)).model))
+    cfg = started_from(pretrained_by(export, type=kind, prefix='backbone'))
+    ((source, report),) = check_sources(build_detector(cfg.model))
+    assert source.path == str(export)
+    assert not report.missing
 
 
 def test_no_fitting_name_at_all(tmp_path):
