@@ -251,6 +251,26 @@ def test_configs_are_written_where_they_work_from(monkeypatch, tmp_path):
     assert mine.read_text().endswith('max_epochs=3)\n')
 
 
+def test_the_config_of_a_finished_run_leads_to_a_new_one(monkeypatch, tmp_path):
+    """MMEngine writes it with the folder of the run: its checkpoints are not those of the new one."""
+    monkeypatch.chdir(tmp_path)
+    folder = 'work_dirs/baseline'
+    text = f"_base_ = '{RETINANET}'\nwork_dir = '{folder}'\n"
+    (tmp_path / 'own.py').write_text(text + 'resume = True\n')
+    (tmp_path / 'recipe.py').write_text(
+        f"_base_ = '{ROOT}/configs/mcl_r50_100e.py'\nwork_dir = 'a'\n"
+    )
+    succeed('adapt', 'own.py', '--recipe', 'recipe.py')
+    written = Config.fromfile('own_finetune.py')
+    assert (written.work_dir, written.resume) == ('work_dirs/own_finetune', False)
+    words = (tmp_path / 'own_finetune.py').read_text().replace('\n#  ', '')
+    assert f"work_dir='work_dirs/own_finetune': A folder of its own: in {folder} are the" in words
+    assert 'resume=False: A new run has nothing to go on with.' in words
+    assert Config.fromfile('own_pretrain.py').work_dir == 'work_dirs/own_pretrain'
+    succeed('adapt', RETINANET, '--out-dir', 'plain')
+    assert 'work_dir ' not in (tmp_path / 'plain/retinanet_r50_fpn_1x_coco_finetune.py').read_text()
+
+
 def test_the_number_of_images_chooses_recipe_and_batch(work, tmp_path, monkeypatch):
     """Eight images: the recipe for small sets, with the largest power of two that they fill."""
     images = work / 'images'

@@ -1,6 +1,7 @@
 """The two configs of ``adapt`` as files: on which recipe, with which words, where."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -146,8 +147,9 @@ def with_rates(
 
 def write_pretrain(path: Path, config: ChildConfig, recipe: Recipe, name: str) -> str:
     """Write the config of pre-training, with the lines that run it, and return its words."""
-    if recipe.images:
-        config = config._replace(changes=[*config.changes, *for_images(config.held, recipe)])
+    images = for_images(config.held, recipe) if recipe.images else []
+    new = new_run(config.held, path.stem)
+    config = config._replace(changes=[*config.changes, *images, *new])
     train = config.load().train_cfg
     last = f'epoch_{train.max_epochs}' if 'max_epochs' in train else f'iter_{train.max_iters}'
     lines = [f'  mcl-mm train {path}']
@@ -188,15 +190,34 @@ def for_images(held: Config, recipe: Recipe) -> list[Change]:
     return changes
 
 
+def new_run(held: Config, name: str) -> Iterator[Change]:
+    """A run of its own where the base is one's config: MMEngine writes the folder of a run into it.
+
+    Args:
+        held (Config): The base.
+        name (str): Of the new config.
+    """
+    if held.get('work_dir'):
+        reason = (
+            f'A folder of its own: in {held.work_dir} are the checkpoints of the base config, and --resume '
+            'would go on with them.'
+        )
+        yield Change('work_dir', f'work_dirs/{name}', reason)
+    if held.get('resume'):
+        yield Change('resume', False, 'A new run has nothing to go on with.')
+
+
 def write_finetune(
     folder: Path, adapted: Adapted, name: str, carries: str, export: str, weights: Optional[str]
 ) -> str:
     """Write the config of fine-tuning, with the line that runs it, and return its words."""
     path = folder / f'{name}_finetune.py'
+    config = adapted.finetune
+    config = config._replace(changes=[*config.changes, *new_run(config.held, path.stem)])
     waits = f'Until {name}_pretrain.py has made {export}, a run is refused.'
     return write(
         path,
-        adapted.finetune,
+        config,
         [
             f'Fine-tunes {name} from weights of mcl_mm. Written by mcl-mm adapt.',
             f'  mcl-mm train {path}',
@@ -206,5 +227,5 @@ def write_finetune(
             '',
             'What differs from the base config, and why:',
         ],
-        relative(adapted.finetune.base, folder),
+        relative(config.base, folder),
     )
