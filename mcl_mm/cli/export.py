@@ -3,9 +3,9 @@
     mcl-mm export work_dirs/mcl_r50_100e/epoch_100.pth mcl_r50.pth
     mcl-mm export mcl_r50.pth mcl_r50.pkl --to detectron2
 
-The first file goes into the config of an MMDetection detector: load_from = 'mcl_r50.pth'. You can export an
-export again, so you need to keep only the small file. The command prints how many tensors it wrote, what it
-left out and why, and the line that loads the file.
+The first file is for a detector of MMDetection: mcl-mm adapt YOUR_DETECTOR.py --weights mcl_r50.pth writes
+its config. You can export an export again, so you need to keep only the small file. The command prints how
+many tensors it wrote, what it left out and why, and how the file is loaded.
 """
 
 import argparse

@@ -32,7 +32,7 @@ class Format(NamedTuple):
         convert (Callable): Takes an export's weights and the config of the backbone, gives them in the new
             names.
         suffix (str): How the file's name ends.
-        usage (str): The line that loads it; ``{out}`` stands for the file.
+        usage (str): The line or lines that load it; ``{out}`` stands for the file.
     """
 
     convert: Callable[[dict[str, Tensor], dict], Renamed]
@@ -45,8 +45,14 @@ def keep_names(weights: dict[str, Tensor], backbone: dict) -> Renamed:
     return Renamed(weights, {})
 
 
+# By its names alone the file would go into wrong levels of a pyramid that begins at P3.
+INTO_A_DETECTOR = (
+    "the detector's config: mcl-mm adapt YOUR_DETECTOR.py --weights {out}\n"
+    "or by hand: load_from = '{out}'; custom_imports = dict(imports=['mcl_mm']); "
+    "custom_hooks = [dict(type='mcl_mm.TransferHook')]"
+)
 FORMATS = {
-    'mmdet': Format(keep_names, '.pth', "in the detector's config: load_from = '{out}'"),
+    'mmdet': Format(keep_names, '.pth', INTO_A_DETECTOR),
     'mmpretrain': Format(
         to_mmpretrain,
         '.pth',
@@ -64,9 +70,7 @@ FORMATS = {
     'detectron2': Format(
         to_detectron2, '.pkl', 'MODEL.WEIGHTS: {out}, and the settings in docs/formats.md'
     ),
-    'safetensors': Format(
-        keep_names, '.safetensors', "in the detector's config: load_from = '{out}'"
-    ),
+    'safetensors': Format(keep_names, '.safetensors', INTO_A_DETECTOR),
 }
 
 

@@ -84,6 +84,29 @@ def test_detector_loads_it_and_computes_the_same_features(folder, model, name):
         torch.testing.assert_close(conv.state_dict(), ours.state_dict())
 
 
+@pytest.mark.parametrize(('name', 'file'), [('mmdet', 'a.pth'), ('safetensors', 'a.safetensors')])
+def test_both_printed_ways_into_a_detector_are_right(
+    folder, tmp_path, monkeypatch, capsys, name, file
+):
+    """RetinaNet's pyramid begins at P3: by the names alone our P2 would land there."""
+    monkeypatch.chdir(tmp_path)
+    succeed('export', folder / 'iter_7.pth', file, '--to', name)
+    command, line = capsys.readouterr().out.splitlines()[-2:]
+    (tmp_path / 'YOUR_DETECTOR.py').write_text(
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        'model = dict(backbone=dict(depth=18, stem_channels=32, base_channels=32), '
+        'neck=dict(in_channels=[32, 64, 128, 256], out_channels=64), '
+        'bbox_head=dict(in_channels=64, feat_channels=8))\n'
+    )
+    tool, *arguments = command.removeprefix("the detector's config: mcl-mm ").split()
+    succeed(tool, *arguments)
+    assert call('doctor', 'YOUR_DETECTOR_finetune.py') == 0
+    lines = line.removeprefix('or by hand: ').replace('; ', '\n')
+    (tmp_path / 'by_hand.py').write_text(f"_base_ = 'YOUR_DETECTOR.py'\n{lines}\n")
+    assert call('doctor', 'by_hand.py') == 0
+    assert call('doctor', 'YOUR_DETECTOR.py', file) == 3  # load_from alone
+
+
 @torch.no_grad()
 def test_mmpretrain_backbone_starts_from_it(folder, model):
     """By init_cfg, as its configs do."""
