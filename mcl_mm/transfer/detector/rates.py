@@ -182,7 +182,7 @@ def layers_above(name: str, backbone: nn.Module) -> int:
     name = name.replace(REGION_STAGE, 'backbone.', 1)  # the last stage of a C4 detector
     if not name.startswith('backbone.'):
         return 0
-    if hasattr(backbone, 'layer1'):
+    if has_stages_of_a_resnet(backbone):
         third = -(-len(getattr(backbone, 'layer3', ())) // BLOCKS)
         found = re.match(r'backbone\.layer(\d)\.(\d+)\.', name)
         if not found:
@@ -197,6 +197,15 @@ def layers_above(name: str, backbone: nn.Module) -> int:
         f'--lr-decay does not know the layers of {type(backbone).__name__}; it knows those of ResNets '
         "and of MMPretrain's ConvNeXt, Swin and ViT. Use --pretrained-lr instead"
     )
+
+
+def has_stages_of_a_resnet(backbone: nn.Module) -> bool:
+    """Whether a backbone's layers are a ResNet's, of which a C4 detector has three and its head the fourth.
+
+    A HRNet has the first alone, a MobileNetV2 more than four.
+    """
+    has = [hasattr(backbone, f'layer{stage}') for stage in range(1, 6)]
+    return all(has[:3]) and not has[4]
 
 
 def keys_for(

@@ -13,7 +13,7 @@ from mcl_mm.transfer import to_mmdet
 from mcl_mm.transfer.detector.adapt import check_fit, finetune_changes
 from mcl_mm.transfer.detector.child_config import ChildConfig
 from mcl_mm.transfer.detector.pretrain import pretrain_changes
-from mcl_mm.transfer.detector.rates import Rate, keys_for, rate_by, rate_changes
+from mcl_mm.transfer.detector.rates import Rate, keys_for, layers_above, rate_by, rate_changes
 from mcl_mm.transfer.detector.settings import build, load_detector
 
 pytestmark = pytest.mark.usefixtures('quick_weights')
@@ -35,6 +35,12 @@ ADAMW = (
 )
 RETINANET = 'retinanet/retinanet_r50_fpn_1x_coco'
 CONVNEXT_CONFIG = 'convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco'
+# Of its four stages, blocks a branch, and branches.
+HRNET = {
+    f'stage{n}': dict(num_modules=1, num_branches=n, block='BOTTLENECK' if n == 1 else 'BASIC',
+                      num_blocks=(1,) * n, num_channels=(8, 16, 32, 64)[:n])
+    for n in range(1, 5)
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -250,6 +256,17 @@ def test_layers_that_nobody_knows(adapted):
     config, filled = adapted('swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco', SWIN)
     with pytest.raises(ValueError, match='does not know the layers of SwinTransformer'):
         with_rates(config, filled, lr_decay=0.5)
+
+
+@pytest.mark.parametrize(
+    'config', [dict(type='MobileNetV2', widen_factor=0.25), dict(type='HRNet', extra=HRNET)]
+)
+def test_layers_that_have_the_names_of_a_resnets(config):
+    """Those of a HRNet after the first stage, or of a MobileNetV2 after the fourth, are others."""
+    backbone = build(config, 'mmdet')
+    for name, _ in backbone.named_parameters():
+        with pytest.raises(ValueError, match=f'not know the layers of {config["type"]}'):
+            layers_above(f'backbone.{name}', backbone)
 
 
 @pytest.mark.parametrize('order', [1, -1])
