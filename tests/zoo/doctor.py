@@ -27,9 +27,15 @@ from mmengine.config import Config
 from mcl_mm.transfer import to_mmdet
 from mcl_mm.transfer.detector.adapt import adapt
 from mcl_mm.transfer.detector.doctor import diagnose
-from mcl_mm.transfer.detector.examine import carried_parts, planned_processes
+from mcl_mm.transfer.detector.examine import planned_processes
 from mcl_mm.transfer.detector.rules import Case, schedule
-from mcl_mm.transfer.detector.settings import base_of, build, load_detector, scope_of
+from mcl_mm.transfer.detector.settings import (
+    base_of,
+    build,
+    carried_parts,
+    load_detector,
+    scope_of,
+)
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim/configs'
 RECIPE = Path(__file__).parents[2] / 'configs/mcl_r50_100e.py'

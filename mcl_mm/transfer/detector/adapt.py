@@ -144,6 +144,12 @@ def carried(cfg: Config, names: Optional[Collection[str]] = None) -> str:
         )
     if names is not None and not any(name.startswith(LATERALS) for name in names):
         return 'The weights hold a backbone and no pyramid: FPN and heads start at random.'
+    parts = parts_of(cfg)
+    if parts != PARTS:
+        return (
+            f'The TransferHook of the base config carries {" and ".join(parts)} alone. All else starts at '
+            'random.'
+        )
     text = 'The weights fill the backbone and the laterals and outputs of the FPN.'
     lowest = 4 - (len(pyramid.in_channels) - pyramid.get('start_level', 0))
     if lowest > 0:

@@ -3,10 +3,9 @@
 from typing import NamedTuple, Optional
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS
 from torch import nn
 
-from mcl_mm.config import find_config, type_name
+from mcl_mm.config import find_config
 from mcl_mm.reading import read_config
 from mcl_mm.transfer.checkpoint import read_checkpoint
 
@@ -15,7 +14,7 @@ from .doctor import Diagnosis, diagnose
 from .finding import Finding
 from .judge import check_sources
 from .rules.backbone import MACHINE
-from .settings import DETECTORS, build, scope_of
+from .settings import DETECTORS, build, carried_parts, scope_of
 from .sources import gather
 
 
@@ -130,15 +129,6 @@ def own_weights(model: nn.Module, cfg: Config, config: str) -> tuple[dict, Confi
             one.pop('init_cfg', None)
             one.pop('pretrained', None)
     return checkpoint, alone, None
-
-
-def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
-    """What the config's TransferHook carries; None if it has no such hook."""
-    for hook in cfg.get('custom_hooks') or []:
-        if type_name(hook) == 'TransferHook':
-            hook = {key: value for key, value in hook.items() if key != 'priority'}
-            return HOOKS.build(dict(hook, type='mcl_mm.TransferHook')).parts
-    return None
 
 
 def planned_processes(cfg: Config) -> int:

@@ -111,11 +111,18 @@ def neck_is_the_detectors(cfg: Config, recipe: Config, backbone: nn.Module) -> I
         yield Change(
             'model.neck.out_channels', pyramid.out_channels, "the width of the detector's pyramid."
         )
-    norm = dict(argument(pyramid, 'norm_cfg', scope_of(cfg)))
+    norm = dict(pyramid_norm(cfg))
     if names_batch_norm(norm):
         norm['type'] = 'BN'
     if not set(norm.items()) <= set(dict(SYNC_BN, type='BN').items()):
         yield Change('model.neck.norm_cfg', norm, "the norm of the detector's pyramid.")
+
+
+def pyramid_norm(cfg: Config) -> dict:
+    """The norm of a detector's pyramid; batch norm where it has no pyramid, or takes none and has no norm."""
+    _, pyramid = pyramid_of(cfg)
+    own = argument(pyramid, 'norm_cfg', scope_of(cfg)) if pyramid else None
+    return own or SYNC_BN
 
 
 def optimiser_suits(cfg: Config, backbone: nn.Module, recipe: Config) -> Iterator[Change]:
@@ -126,8 +133,7 @@ def optimiser_suits(cfg: Config, backbone: nn.Module, recipe: Config) -> Iterato
     optim = recipe.optim_wrapper
     spared = tuple((optim.get('paramwise_cfg') or {}).get('custom_keys') or ())
     by_name = type_name(optim.optimizer) == 'LARS'
-    _, pyramid = pyramid_of(cfg)
-    norm = argument(pyramid, 'norm_cfg', scope_of(cfg)) if pyramid else SYNC_BN
+    norm = pyramid_norm(cfg)
     unnamed = [
         name
         for name, p in backbone.named_parameters()

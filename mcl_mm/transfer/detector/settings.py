@@ -5,13 +5,13 @@ import inspect
 import os
 import re
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any, Optional
 
 from mmdet.models import BaseDetector, BaseMOTModel
 from mmdet.models.necks import FPN
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import HOOKS, MODELS, DefaultScope
 from torch import nn
 
 from mcl_mm.config import find_config, find_in_package, type_name
@@ -207,9 +207,20 @@ def box_heads_of(cfg: Config) -> list[tuple[str, ConfigDict]]:
     return [(where, head) for where, head in heads if type_name(head) in BOX_HEADS]
 
 
-def parts_of(cfg: Config) -> Sequence[str]:
-    """What a detector is given of the weights: without an FPN, the backbone alone."""
-    return PARTS if pyramid_of(cfg)[1] else PARTS[:1]
+def carried_parts(cfg: Config) -> Optional[tuple[str, ...]]:
+    """What the config's TransferHook carries; None if it has no such hook."""
+    for hook in cfg.get('custom_hooks') or []:
+        if type_name(hook) == 'TransferHook':
+            hook = {key: value for key, value in hook.items() if key != 'priority'}
+            return HOOKS.build(dict(hook, type='mcl_mm.TransferHook')).parts
+    return None
+
+
+def parts_of(cfg: Config) -> tuple[str, ...]:
+    """What a detector is given of the weights: what its hook carries, without an FPN the backbone."""
+    fit = PARTS if pyramid_of(cfg)[1] else PARTS[:1]
+    carried = carried_parts(cfg) or PARTS
+    return tuple(part for part in fit if part in carried)
 
 
 def has_region_stage(cfg: Config) -> bool:

@@ -333,6 +333,27 @@ def test_users_hooks_imports_classes_and_data_stay(tmp_path):
     assert [(change.path, change.value) for change in again] == [('load_from', 'other.pth')]
 
 
+@pytest.mark.parametrize('parts', [('backbone', 'neck'), ('backbone',)])
+def test_parts_that_the_users_hook_leaves_out_stay(tmp_path, parts):
+    base = make_config(
+        tmp_path,
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        "custom_imports = dict(imports=['mcl_mm'])\n"
+        f"custom_hooks = [dict(type='mcl_mm.TransferHook', parts={parts})]\n"
+        f'model = dict({NARROW})\n',
+    )
+    configs = Pair(base)
+    model, before = configs.adapted.model, configs.detector.model
+    assert configs.adapted.custom_hooks == configs.detector.custom_hooks
+    assert model.backbone.norm_cfg == SYNC_BN
+    assert model.neck.get('norm_cfg') == (SYNC_BN if 'neck' in parts else None)
+    assert model.roi_head == before.roi_head
+    weights = to_mmdet(build(configs.pretrain.load().model, 'mcl_mm').state_dict())
+    loaded = check_fit(configs.adapted, weights).loaded
+    assert {name.split('.')[0] for name in loaded} == set(parts)
+    assert f'carries {" and ".join(parts)} alone' in carried(configs.adapted)
+
+
 def test_settings_that_are_defaults_count(tmp_path):
     """MMDetection's ResNet has norm_eval=True where a config says nothing."""
     base = make_config(

@@ -10,8 +10,8 @@ from command_line import call
 from conftest import ROOT, build_detector, tiny_detector
 from mcl_mm.transfer import diagnose, to_mmdet
 from mcl_mm.transfer.detector.adapt import finetune_changes
-from mcl_mm.transfer.detector.examine import carried_parts
 from mcl_mm.transfer.detector.fit import PARTS
+from mcl_mm.transfer.detector.settings import carried_parts
 from tiny_detectors import FASTER_RCNN, deeper, examine, follow, ids
 
 CASCADE_RCNN = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
