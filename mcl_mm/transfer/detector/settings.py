@@ -19,7 +19,9 @@ from mcl_mm.reading import check_model, opening
 
 from .fit import PARTS
 
-BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
+BATCH_NORMS = ('BN', 'SyncBN', 'MMSyncBN')
+# Other names of norms; configs of MMEngine's newer style, and what they are written out as, have the classes.
+NORMS = dict(BN2d='BN', BatchNorm2d='BN', SyncBatchNorm='SyncBN', GroupNorm='GN')
 SYNC_BN = dict(type='SyncBN', requires_grad=True)
 # What has a backbone and finds objects, in images or in videos.
 DETECTORS = (BaseDetector, BaseMOTModel)
@@ -236,12 +238,21 @@ def imports_of(cfg: Config) -> list[str]:
 
 def names_batch_norm(norm: Optional[dict]) -> bool:
     """Whether a norm is a batch norm."""
-    return bool(norm) and type_name(norm) in BATCH_NORMS
+    return bool(norm) and norm_name(norm) in BATCH_NORMS
+
+
+def norm_name(norm: dict) -> str:
+    """The kind of a norm by one name, such as ``'SyncBN'`` for ``dict(type='torch.nn.SyncBatchNorm')``."""
+    name = type_name(norm)
+    return NORMS.get(name, name)
 
 
 def is_norm(norm: Optional[dict], wanted: dict) -> bool:
     """Whether a norm has all the settings of another."""
-    return bool(norm) and wanted.items() <= dict(dict(requires_grad=True), **norm).items()
+    if not norm or norm_name(norm) != norm_name(wanted):
+        return False
+    own = dict(dict(requires_grad=True), **norm)
+    return all(own.get(key) == value for key, value in wanted.items() if key != 'type')
 
 
 def synchronised(norm: dict) -> dict:

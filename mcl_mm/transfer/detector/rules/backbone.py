@@ -15,6 +15,7 @@ from ..settings import (
     has_region_stage,
     is_norm,
     names_batch_norm,
+    norm_name,
     scope_of,
     synchronised,
 )
@@ -125,7 +126,7 @@ def processes_in_group(case: Case) -> int:
 def unsynchronised(case: Case) -> Optional[Finding]:
     """Batch norm of the backbone that sees the images of one GPU, on whatever number of them."""
     norm = argument(case.backbone, 'norm_cfg', scope_of(case.cfg)) if case.backbone else None
-    if not names_batch_norm(norm) or type_name(norm) == 'SyncBN' or case.cfg.get('sync_bn'):
+    if not names_batch_norm(norm) or norm_name(norm) == 'SyncBN' or case.cfg.get('sync_bn'):
         return None
     text = (
         'batch norm sees the images of one GPU alone, which are too few. SyncBN takes statistics from '

@@ -7,7 +7,7 @@ from torch import nn
 
 from conftest import build_detector, tiny_detector
 from mcl_mm.transfer import diagnose
-from mcl_mm.transfer.detector.rules import Case
+from mcl_mm.transfer.detector.rules import Case, find
 from mcl_mm.transfer.detector.rules.backbone import other_region_stage, processes_in_statistic
 from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, META, deeper, examine, follow, ids
@@ -28,6 +28,37 @@ def test_synchronised_layers_see_all_images(export):
     assert ids(examine(cfg, export).traps) == ['bn-small-batch']  # the box head's are left
     cfg.model.roi_head.bbox_head.norm_cfg = norm_cfg
     assert examine(cfg, export).traps == []
+
+
+@pytest.mark.parametrize(
+    'kinds',
+    [
+        (nn.BatchNorm2d, nn.SyncBatchNorm),
+        ('torch.nn.modules.batchnorm.BatchNorm2d', 'torch.nn.modules.batchnorm.SyncBatchNorm'),
+    ],
+)
+def test_norms_whose_types_are_classes(export, kinds):
+    """As in configs of MMEngine's newer style, and in the texts that they are written out as."""
+    plain, synchronised = (dict(type=kind, requires_grad=True) for kind in kinds)
+    cfg = deeper(tiny_detector(FASTER_RCNN))
+    backbone, neck, head = cfg.model.backbone, cfg.model.neck, cfg.model.roi_head.bbox_head
+    backbone.norm_cfg = neck.norm_cfg = head.norm_cfg = plain
+    assert examine(cfg, export).traps == []
+    cfg.sync_bn = None
+    case = Case(cfg, build_detector(cfg.model), set(export['state_dict']), META)
+    assert [(f.id, f.changes[0].path, f.changes[0].value) for f in find(case)] == [
+        ('bn-small-batch', 'model.backbone.norm_cfg', dict(type='SyncBN', requires_grad=True)),
+        ('missing-norm', 'model.neck.norm_cfg', dict(type='SyncBN', requires_grad=True)),
+        (
+            'missing-norm',
+            'model.roi_head.bbox_head.norm_cfg',
+            dict(type='SyncBN', requires_grad=True),
+        ),
+    ]
+    backbone.norm_cfg = neck.norm_cfg = head.norm_cfg = synchronised
+    assert find(case) == []
+    neck.norm_cfg = dict(synchronised, requires_grad=False)
+    assert ids(find(case)) == ['missing-norm']
 
 
 @pytest.mark.parametrize(
