@@ -1,11 +1,11 @@
 """Turn a pre-training checkpoint into a small file of weights, for a detector or another library.
 
     mcl-mm export work_dirs/mcl_r50_100e/epoch_100.pth mcl_r50.pth
+    mcl-mm adapt YOUR_DETECTOR.py --weights mcl_r50.pth      config that starts a detector from it
     mcl-mm export mcl_r50.pth mcl_r50.pkl --to detectron2
 
-The first file is for a detector of MMDetection: mcl-mm adapt YOUR_DETECTOR.py --weights mcl_r50.pth writes
-its config. You can export an export again, so you need to keep only the small file. The command prints how
-many tensors it wrote, what it left out and why, and how the file is loaded.
+You can export an export again, so you need to keep only the small file. The command prints how many tensors
+it wrote, what it left out and why, and how the file is loaded.
 """
 
 import argparse
