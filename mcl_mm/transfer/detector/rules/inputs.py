@@ -5,7 +5,7 @@ from typing import Optional
 from mcl_mm.config import find_parts, type_name
 from mcl_mm.datasets.depth import read_value_range
 
-from ..child_config import Change
+from ..child_config import Change, as_code
 from ..finding import line_of
 from ..settings import dicts_in
 from .case import Case, Finding, curable
@@ -20,13 +20,18 @@ def other_input(case: Case) -> Optional[Finding]:
     ours = (case.cfg.get('model') or {}).get('data_preprocessor') or case.cfg.get(
         'data_preprocessor'
     )
-    if not isinstance(trained, dict) or not ours or not case.loads('backbone.'):
+    step = next(find_parts(case.cfg.get('train_dataloader') or {}, 'Normalize'), None)
+    scaling = (
+        step or ours
+    )  # where a step of the pipeline scales, the preprocessor is not to do it again
+    if not isinstance(trained, dict) or not scaling or not case.loads('backbone.'):
         return None
     if trained.get('channels'):  # a rule of its own
         return None
     # MMCV reads images as BGR.
-    order = 'RGB' if ours.get('bgr_to_rgb') or ours.get('rgb_to_bgr') else 'BGR'
-    given = dict(channel_order=order, mean=ours.get('mean'), std=ours.get('std'))
+    swaps = step.get('to_rgb', True) if step else ours.get('bgr_to_rgb') or ours.get('rgb_to_bgr')
+    order = 'RGB' if swaps else 'BGR'
+    given = dict(channel_order=order, mean=scaling.get('mean'), std=scaling.get('std'))
     differ = [key for key, value in given.items() if not same(trained.get(key), value)]
     if not differ:
         return None
@@ -35,6 +40,11 @@ def other_input(case: Case) -> Optional[Finding]:
         for d in (trained, given)
     )
     text = f'the weights were trained on other input than they get here: {described}'
+    if step:
+        wanted = {key: trained[key] for key in ('mean', 'std') if trained.get(key)}
+        wanted['to_rgb'] = trained.get('channel_order') == 'RGB'
+        step = as_code(dict(step, **wanted))
+        return Finding('other-input', text, f'make the step Normalize of every pipeline {step}')
     settings = {
         f'model.data_preprocessor.{name}': value
         for key, name, value in (
