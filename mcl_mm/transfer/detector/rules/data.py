@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from itertools import chain, combinations, product
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -37,12 +37,32 @@ def other_classes(case: Case) -> Optional[Finding]:
             for path, _ in data_sets(case.cfg, loader)
         ]
         changes += [
-            Change(f'{path}.num_classes', len(names), '')
+            Change(f'{path}.{setting}', value, '')
             for path, part in dicts_in(case.cfg.get('model') or {}, 'model')
-            if part.get('num_classes') == len(known)
+            for setting, value in for_classes(part, len(known), len(names))
         ]
         return Finding('other-classes', text, line_of(changes, case.cfg))
     return None
+
+
+def for_classes(part: dict, known: int, count: int) -> Iterator[tuple[str, Any]]:
+    """The settings of a part of a model that go by the number of classes, for another number.
+
+    Args:
+        part (dict): Its config.
+        known (int): The number that it is set for.
+        count (int): The other.
+    """
+    if part.get('num_classes') == known:
+        yield 'num_classes', count
+    # Of Mask2Former and MaskFormer; with stuff the classes are those of a panoptic task.
+    if part.get('num_things_classes') == known and part.get('num_stuff_classes') == 0:
+        yield 'num_things_classes', count
+    weights = part.get('class_weight')
+    if (
+        isinstance(weights, (list, tuple)) and len(weights) == known + 1
+    ):  # the last is that of no object
+        yield 'class_weight', [weights[0]] * count + [weights[-1]]
 
 
 def check_classes_known(cfg: Config) -> None:

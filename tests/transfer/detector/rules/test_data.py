@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from mmengine.hub import get_config
 
 from conftest import tiny_detector
 from mcl_mm.transfer.detector.rules.data import check_class_numbers, check_classes_known
+from mcl_mm.transfer.detector.settings import build
 from tiny_detectors import FASTER_RCNN, deeper, examine, follow
 
 
@@ -26,6 +28,23 @@ def test_boxes_of_classes_that_the_data_set_does_not_know(export, tmp_path):
     assert cfg.val_dataloader.dataset.metainfo.classes == ('kangaroo', 'emu')
     assert examine(cfg, export).traps == []
     check_classes_known(cfg)
+
+
+def test_the_heads_of_mask2former_get_the_classes_too(tmp_path, quick_weights):
+    """They count things and stuff, and weigh each class and no object."""
+    categories = [dict(id=i, name=name) for i, name in enumerate(('kangaroo', 'emu'))]
+    (tmp_path / 'train.json').write_text(json.dumps(dict(categories=categories)))
+    cfg = get_config('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py')
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), ann_file='train.json')
+    with pytest.raises(ValueError, match='no box is left') as error:
+        check_classes_known(cfg)
+    cured = follow(cfg, str(error.value).split('Fix: ')[1])
+    check_classes_known(cured)
+    for part in (cured.model.panoptic_head, cured.model.panoptic_fusion_head):
+        assert (part.num_things_classes, part.num_stuff_classes) == (2, 0)
+    assert cured.model.panoptic_head.loss_cls.class_weight == [1.0, 1.0, 0.1]
+    head = build(cured.model, 'mmdet').panoptic_head
+    assert head.cls_embed.out_features == len(head.class_weight) == 3
 
 
 @pytest.mark.parametrize(
