@@ -4,7 +4,7 @@ import logging
 from math import ceil
 
 from mmengine.config import Config
-from mmengine.dataset import InfiniteSampler, default_collate
+from mmengine.dataset import default_collate
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
@@ -26,6 +26,7 @@ from .box_check import check_box_sizes
 from .evaluated_images import check_evaluated_images
 from .exact_resume import batches_done
 from .label_check import check_labels
+from .loop_check import check_loop, is_endless
 from .runner_access import resumes, start_file
 from .start_summary import view_sides
 from .target_update_hook import TargetUpdateHook
@@ -43,7 +44,7 @@ def check_start(runner: Runner) -> None:
         OSError: The images or the weights cannot be read.
         ValueError: They do not fit each other, the model or the batch size; a file of weights from
             outside needs code to be run; layers would not learn, or have lost their activation; a hook
-            has nothing to do.
+            has nothing to do; hooks or the sampler do not go with the loop.
     """
     model = unwrap(runner.model)
     check_norms(model)
@@ -56,6 +57,7 @@ def check_start(runner: Runner) -> None:
     if isinstance(model, DistilledMCL):
         check_teacher(model.teacher)
         check_teacher_views(runner.train_loop.dataloader.dataset, model.teacher)
+    check_loop(runner)
     check_data(runner, model)
     if resumes(runner):
         check_resume(runner, model)
@@ -173,9 +175,8 @@ def check_batches(loader: DataLoader, model: MontageModel) -> None:
             'all processes must get equally many images, but (images, batch size) are '
             f'{", ".join(map(str, shares))}. DefaultSampler sees to it unless round_up=False'
         )
-    sampler = loader.sampler
-    endless = isinstance(sampler, InfiniteSampler) or getattr(sampler, 'infinite', False)
-    last = 0 if endless or loader.drop_last else len(sampler) % loader.batch_size
+    whole = is_endless(loader.sampler) or loader.drop_last
+    last = 0 if whole else len(loader.sampler) % loader.batch_size
     if last == 1:
         raise ValueError(
             "an epoch's last batch would hold one image, too little for batch norm and without "

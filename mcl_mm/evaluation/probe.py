@@ -12,7 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.datasets import ResizeEdge
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -118,6 +118,18 @@ class Probe(Hook):
     def score(self, features: Tensor, labels: Tensor, images: Tensor) -> dict[str, float]:
         """What to log, from all features ``(N, D)``, labels and indices of images ``(N,)``."""
         raise NotImplementedError
+
+    def at_start(self, runner: Runner) -> None:
+        """Refuse to count what the run does not.
+
+        Raises:
+            ValueError: The run has no epochs.
+        """
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(
+                f'{type(self).__name__} counts epochs, and a run by iterations has none: give it '
+                'by_epoch=False, and its interval in iterations'
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Read images with the one value range of the training set, and measure the initial weights."""
