@@ -46,6 +46,18 @@ def check_length(cfg: Config) -> None:
     check_number('default_hooks.checkpoint.interval', interval, whole=True)
 
 
+def check_folders(cfg: Config) -> None:
+    """Find out whether the log and the checkpoints can be written where the config has them.
+
+    Raises:
+        OSError: See :func:`~mcl_mm.files.check_folder`.
+    """
+    check_folder(cfg.work_dir)
+    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    if out_dir and '://' not in out_dir:
+        check_folder(osp.join(out_dir, osp.basename(osp.abspath(cfg.work_dir))))
+
+
 def load_config(
     path: str,
     work_dir: Optional[str] = None,
@@ -164,7 +176,7 @@ def start(cfg: Config, resume: Optional[str] = None) -> QuietRunner:
     """
     if resume not in (None, 'auto') and not osp.isfile(resume):
         raise FileNotFoundError(f'no checkpoint to resume from at {resume}')
-    check_folder(cfg.work_dir)
+    check_folders(cfg)
     check_length(cfg)
     check_sides(cfg)
     log_locally(cfg)

@@ -12,6 +12,7 @@ from mcl_mm.config import type_name
 from mcl_mm.engine.follow_config import ResumeError
 from mcl_mm.engine.run import (
     RunError,
+    check_folders,
     format_once,
     load_config,
     log_locally,
@@ -74,6 +75,25 @@ def test_signals_are_given_back_after_a_fault(tmp_path):
 def test_checkpoint_that_is_not_there():
     with pytest.raises(FileNotFoundError, match='no checkpoint to resume from at /nowhere.pth'):
         start(Config(), '/nowhere.pth')
+
+
+@pytest.mark.parametrize('inside', ['', 'work'])
+def test_checkpoints_that_could_not_be_written(tmp_path, inside):
+    """The folder of checkpoints, and the one of the run's name in it, are looked at before training."""
+    out_dir = tmp_path / 'out'
+    cfg = Config(
+        dict(
+            work_dir=str(tmp_path / 'runs/work/'),
+            default_hooks=dict(checkpoint=dict(out_dir=str(out_dir))),
+        )
+    )
+    check_folders(cfg)
+    (out_dir / inside).parent.mkdir(exist_ok=True)
+    (out_dir / inside).write_text('in the way')
+    with pytest.raises(NotADirectoryError, match=f'cannot write into {out_dir}/work: .* is a file'):
+        start(cfg)
+    cfg.default_hooks.checkpoint.out_dir = 's3://bucket'
+    check_folders(cfg)
 
 
 def test_command_line(tmp_path):
