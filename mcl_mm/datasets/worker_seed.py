@@ -1,6 +1,8 @@
 """What a data worker does first."""
 
 import os
+import signal
+import threading
 
 from mcl_mm.registry import FUNCTIONS
 
@@ -15,8 +17,24 @@ def seed_worker(worker_id: int) -> None:
 
     Ctrl-C, and some schedulers, signal a whole process group: the run, which then finishes its
     iteration and saves, but also the workers that it needs for this. So a worker leaves the group.
+    Others send SIGTERM to every process of a job, so a worker obeys it only if the run has sent it.
 
     Args:
         worker_id (int): Not used.
     """
     os.setpgid(0, 0)
+    if hasattr(signal, 'sigwaitinfo'):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # of threads to come as well
+        threading.Thread(target=obey, args=(os.getppid(),), daemon=True).start()
+
+
+def obey(parent: int) -> None:
+    """End this process by a SIGTERM of its parent, or of anyone when the parent is gone.
+
+    Args:
+        parent (int): Its number.
+    """
+    while True:
+        sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+        if sender == parent or os.getppid() != parent:
+            os._exit(0)

@@ -17,8 +17,9 @@ class StopSignal:
     """Remembers SIGTERM, SIGUSR1 or SIGINT instead of dying of it.
 
     A second SIGINT ends a single process at once. Several processes ignore repetitions: a scheduler
-    and ``torchrun`` may both have passed the first one on. In processes forked meanwhile, data workers,
-    SIGTERM does what it does anywhere, or the run would wait for them at its end; others are ignored.
+    and ``torchrun`` may both have passed the first one on. In processes forked meanwhile, SIGTERM does
+    what it does anywhere, or the run would wait for them at its end; others are ignored. A data worker
+    obeys the SIGTERM of its run alone, see :func:`~mcl_mm.datasets.worker_seed.seed_worker`.
     """
 
     def __init__(self) -> None:

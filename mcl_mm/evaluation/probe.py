@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional as F
 
 from mcl_mm.datasets.settings import check_number
+from mcl_mm.datasets.worker_seed import seed_worker
 from mcl_mm.engine.value_range_hook import channels_of, ranges_of
 from mcl_mm.models.modules import unwrap
 from mcl_mm.random_state import same_random_state
@@ -190,6 +191,7 @@ class Probe(Hook):
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=list,
+            worker_init_fn=seed_worker,
             generator=torch.Generator(),
         )
         found = []

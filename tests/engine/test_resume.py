@@ -1,5 +1,6 @@
 """A run that is interrupted and resumed ends as one that is not, in every bit."""
 
+import os
 import shutil
 import signal
 import time
@@ -19,6 +20,8 @@ from tiny_runs import (
     launch,
     run,
     run_two,
+    start,
+    wait,
     write_config,
 )
 
@@ -77,6 +80,23 @@ def test_signalled_run_saves_within_one_iteration(uninterrupted, folder):
     run(config, work_dir, *WORKERS)
     check_same_run(work_dir, whole)
     assert len(list(work_dir.glob('*.pth'))) == 2  # max_keep_ckpts
+
+
+def test_a_signal_to_all_processes_of_a_run(folder):
+    """As scancel and systemd send it: the data workers get it first, and serve the run until it has saved."""
+    config = write_config(folder, folder / 'images', by_epoch=False)
+    work_dir = folder / 'all_signalled'
+    process = start(config, work_dir, *WORKERS, *fault(9, 'pause'))
+    while not (work_dir / 'paused').exists():
+        assert process.is_alive()
+        time.sleep(0.1)
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    assert len(children) == 2
+    for number in (*map(int, children), process.pid):
+        os.kill(number, signal.SIGTERM)
+    output = wait(process, work_dir, code=75)
+    assert 'Stopped by a signal after 10 iterations' in output
+    assert final_state(work_dir)['meta']['iter'] == 10
 
 
 @by_epoch_only
