@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from mcl_mm import __version__
 from mcl_mm.cli import COMMANDS
+from tiny_detectors import follow
 
 ROOT = Path(__file__).parents[1]
 COPIES = re.findall(r'^/docs/(\w+)\.md$', (ROOT / '.gitignore').read_text(), re.M)
@@ -90,6 +92,18 @@ def test_table_of_commands_is_that_of_help():
 def test_citation_has_the_version():
     assert f'version: {__version__}\n' in read('CITATION.cff')
     assert f'\n## {__version__}\n' in read('CHANGELOG.md')
+
+
+@pytest.mark.parametrize('recipe', ['mcl_r50_100e', 'mcl_r50_100e_fast', 'mcl_r50_small'])
+def test_lines_of_mixed_precision_go_with_recipes(recipe):
+    """Only float16 scales the loss, whatever the recipe has."""
+    lines = re.findall(r'^    (optim_wrapper = .*?)(?: +#.*)?$', read('docs/performance.md'), re.M)
+    wrappers = [
+        follow(Config.fromfile(ROOT / f'configs/{recipe}.py'), line).optim_wrapper for line in lines
+    ]
+    assert {w.dtype: w.loss_scale for w in wrappers} == dict(
+        bfloat16=dict(enabled=False), float16='dynamic'
+    )
 
 
 def test_site_builds_without_a_warning(tmp_path):

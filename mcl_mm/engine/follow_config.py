@@ -62,6 +62,10 @@ class FollowConfigHook(Hook):
                 'the checkpoint has no state of the optimiser, as with save_optimizer=False, and the rates '
                 'would begin anew. Start from the weights, with load_from instead of --resume'
             )
+        if (checkpoint.get('optimizer') or {}).get('loss_scaler') == {}:
+            del checkpoint['optimizer'][
+                'loss_scaler'
+            ]  # of a run without one: PyTorch would not load it
         changes = [*place_in_epochs(runner, meta)]
         check_length(runner, meta)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):

@@ -15,6 +15,8 @@ from torch.nn.utils import get_total_norm
 from mcl_mm.files import write_text
 from mcl_mm.registry import HOOKS
 
+from .cpu import precision
+
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
@@ -45,8 +47,10 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at the gradients before every update."""
         self.names = {id(p): name for name, p in runner.model.named_parameters()}
-        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)  # bfloat16 needs none
-        self.mixed_precision = scaler is not None and scaler.is_enabled()
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+        self.scales = scaler is not None and scaler.is_enabled()
+        # bfloat16, which needs no scaler but may have one, has the range of float32.
+        self.loss_may_overflow = self.scales and precision(runner.optim_wrapper) == 'float16'
         self.skipped = runner.message_hub.runtime_info.get('skipped_updates', 0)
         self.skipped_in_a_row = 0
         self.updated = False
@@ -61,7 +65,7 @@ class NonFiniteHook(Hook):
 
     def _before_update(self, optimizer: torch.optim.Optimizer, *_) -> None:
         self.updated = True
-        if self.mixed_precision:  # the scaler calls for an update only if it saw finite gradients
+        if self.scales:  # the scaler calls for an update only if it saw finite gradients
             return
         parameters = [
             p for group in optimizer.param_groups for p in group['params'] if p.grad is not None
@@ -93,12 +97,12 @@ class NonFiniteHook(Hook):
         update = runner.optim_wrapper.should_update()
         # A bad loss of one process makes all gradients bad in the update, where all stop together.
         together = get_world_size() == 1 or update
-        bad_loss = together and not self.mixed_precision and not isfinite(outputs['loss'].item())
+        bad_loss = together and not self.loss_may_overflow and not isfinite(outputs['loss'].item())
         if bad_loss or self.bad_gradients:
             self._stop(runner, data_batch, outputs)
         if not update:
             return
-        if self.mixed_precision:
+        if self.scales:
             self.skipped_in_a_row = 0 if self.updated else self.skipped_in_a_row + 1
             self.skipped += not self.updated
             if not self.updated:
@@ -136,7 +140,7 @@ class NonFiniteHook(Hook):
     def _stop(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
         losses = {name: float(value) for name, value in outputs.items()}
         reason = f'iteration {runner.iter + 1}: ' + explain(losses, self.bad_gradients)
-        if self.mixed_precision:
+        if self.skipped_in_a_row:
             reason += f', and {self.skipped_in_a_row} updates in a row were skipped for it'
         folder = osp.join(runner.work_dir, f'nonfinite_iter_{runner.iter + 1}')
         samples = data_batch.get('data_samples') or []

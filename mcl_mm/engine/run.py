@@ -94,7 +94,8 @@ def load_config(
 def use_mixed_precision(cfg: Config) -> None:
     """What ``--amp`` means."""
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    needs_none = cfg.optim_wrapper.get('dtype') == 'bfloat16'
+    cfg.optim_wrapper.setdefault('loss_scale', dict(enabled=False) if needs_none else 'dynamic')
 
 
 def scale_learning_rate(cfg: Config) -> None:

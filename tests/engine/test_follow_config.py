@@ -1,10 +1,12 @@
 """A resumed run goes on as its config says, and without changes to the bit."""
 
+import functools
 import math
 
 import pytest
 import torch
 from mmengine.model import BaseModel
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -122,6 +124,30 @@ def test_other_rate_and_settings(make, tmp_path, said):
                  'optimizer.weight_decay: 0 -> 0.01'):  # fmt: skip
         assert line in said[0]
     assert 'T_max' not in said[0]
+
+
+@pytest.mark.parametrize(
+    ('first', 'then', 'change'),
+    [
+        (dict(dtype='bfloat16', loss_scale=dict(enabled=False)), {}, 'bfloat16 -> float16'),
+        ({}, dict(dtype='bfloat16', loss_scale=dict(enabled=False)), 'float16 -> bfloat16'),
+    ],
+)
+def test_a_scaler_comes_and_goes(make, tmp_path, said, monkeypatch, first, then, change):
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    scaler = functools.partial(torch.amp.GradScaler, 'cpu', init_scale=8.0)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', scaler)
+
+    def mixed(settings):
+        runner = make(length=4)
+        runner.optim_wrapper.update(type='AmpOptimWrapper', **settings)
+        return runner
+
+    trained(mixed(first))
+    resumed, _ = trained(mixed(then), str(tmp_path / 'iter_2.pth'))
+    assert resumed.iter == 4
+    assert resumed.optim_wrapper.loss_scaler.get_scale() == (1.0 if then else 8.0)
+    assert f'precision: {change}' in said[0]
 
 
 def test_buffers_stay(make, tmp_path):

@@ -161,6 +161,17 @@ def test_bfloat16_without_a_scaler_stops_as_full_precision_does(make_runner):
     assert weights(runner) == before
 
 
+def test_bfloat16_with_a_scaler_skips_for_gradients_and_stops_for_a_loss(make_runner):
+    """MMEngine scales unless told not to, and what is scaled for long enough overflows in any range."""
+    runner = make_runner(mixed_precision=True, dtype='bfloat16')
+    before = weights(runner)
+    step(runner, extra=torch.sqrt(runner.model.first * 0 + 0 * runner.model.second))
+    assert runner.message_hub.get_scalar('train/skipped_updates').current() == 1
+    with pytest.raises(FloatingPointError, match='iteration 2: not finite: loss_q_level_2'):
+        step(runner, float('nan'))
+    assert weights(runner) == before
+
+
 def test_finite_steps_are_left_alone(make_runner):
     runner, reference = make_runner(), torch.tensor([2.0, 3.0], requires_grad=True)
     optimizer = torch.optim.AdamW([reference], lr=0.1)

@@ -19,6 +19,7 @@ from mcl_mm.engine.run import (
     scale_learning_rate,
     start,
     train,
+    use_mixed_precision,
 )
 from mcl_mm.engine.stop_signal import SIGNALS
 from mcl_mm.transfer.detector import child_config
@@ -75,6 +76,21 @@ def test_signals_are_given_back_after_a_fault(tmp_path):
 def test_checkpoint_that_is_not_there():
     with pytest.raises(FileNotFoundError, match='no checkpoint to resume from at /nowhere.pth'):
         start(Config(), '/nowhere.pth')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'scale'),
+    [
+        ({}, 'dynamic'),
+        (dict(dtype='float16'), 'dynamic'),
+        (dict(dtype='bfloat16'), dict(enabled=False)),
+        (dict(dtype='bfloat16', loss_scale='dynamic'), 'dynamic'),
+    ],
+)
+def test_mixed_precision_scales_what_needs_it(settings, scale):
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper', **settings)))
+    use_mixed_precision(cfg)
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', scale)
 
 
 @pytest.mark.parametrize('inside', ['', 'work'])
