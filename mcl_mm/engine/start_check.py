@@ -146,12 +146,7 @@ def check_data(runner: Runner, model: nn.Module) -> None:
             'one image has no negatives to be told from: raise train_dataloader.batch_size'
         )
     if isinstance(model, MontageModel):
-        for setting in ('compile', 'activation_checkpointing'):
-            if model.early_backward and runner.cfg.get(setting):
-                raise ValueError(
-                    'early_backward computes gradients inside the forward pass, which does not work with '
-                    f'{setting}: leave one of them out'
-                )
+        check_options(runner.cfg, model)
         check_batches(loader, model)
     check_labels(runner, labelled_sets(loader.dataset), model)
     check_box_sizes(loader.dataset)
@@ -160,6 +155,27 @@ def check_data(runner: Runner, model: nn.Module) -> None:
         evaluator = getattr(runner.val_loop, 'evaluator', None)
         if isinstance(evaluator, Evaluator):
             check_evaluated_images(runner.val_loop.dataloader.dataset, evaluator, 'val_evaluator')
+
+
+def check_options(cfg: Config, model: MontageModel) -> None:
+    """Refuse options of MMEngine that do not go with how the model trains.
+
+    Raises:
+        ValueError: They do not.
+    """
+    for setting in ('compile', 'activation_checkpointing'):
+        if model.early_backward and cfg.get(setting):
+            raise ValueError(
+                'early_backward computes gradients inside the forward pass, which does not work with '
+                f'{setting}: leave one of them out'
+            )
+    track_level = getattr(getattr(model, 'neck', None), 'track_level', None)
+    if track_level is not None and cfg.get('activation_checkpointing'):
+        raise ValueError(
+            'activation_checkpointing computes levels a second time, which would move running statistics '
+            f'that neck.track_level={track_level} leaves alone: set activation_checkpointing=None, or '
+            'model.neck.track_level=None'
+        )
 
 
 def check_batches(loader: DataLoader, model: MontageModel) -> None:

@@ -11,7 +11,13 @@ from torch.utils.data import DataLoader
 from conftest import ROOT, draw_images
 from mcl_mm.datasets import LabelledImages
 from mcl_mm.engine import TargetUpdateHook
-from mcl_mm.engine.start_check import check_batches, check_data, check_sides, check_target
+from mcl_mm.engine.start_check import (
+    check_batches,
+    check_data,
+    check_options,
+    check_sides,
+    check_target,
+)
 
 
 def loader_of(images, batch_size, sampler=DefaultSampler, **kwargs):
@@ -82,6 +88,29 @@ def test_a_target_that_nothing_moves(tiny_config, build):
     with pytest.raises(ValueError, match='has no target'):
         check_target(SimpleNamespace(hooks=[TargetUpdateHook()]), model.backbone)
     check_target(SimpleNamespace(hooks=[]), model.backbone)
+
+
+@pytest.mark.parametrize(
+    ('part', 'setting', 'value', 'options'),
+    [
+        (None, 'early_backward', True, ['compile', 'activation_checkpointing']),
+        ('neck', 'track_level', 0, ['activation_checkpointing']),
+    ],
+)
+def test_options_that_do_not_go_with_the_model(tiny_config, build, part, setting, value, options):
+    plain = build(tiny_config)
+    (tiny_config[part] if part else tiny_config)[setting] = value
+    model = build(tiny_config)
+    check_options(Config(), model)
+    for option in ('compile', 'activation_checkpointing'):
+        cfg = Config({option: ['neck.projector.convs']})
+        check_options(cfg, plain)
+        if option not in options:
+            check_options(cfg, model)
+            continue
+        with pytest.raises(ValueError, match=f'{setting}.*{option}|{option}.*{setting}'):
+            check_options(cfg, model)
+        check_options(Config({option: None}), model)
 
 
 def wrapped(*parts):
