@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Optional
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
@@ -95,10 +95,7 @@ class NonFiniteHook(Hook):
     ) -> None:
         """Count a skipped update, or stop the run."""
         update = runner.optim_wrapper.should_update()
-        # A bad loss of one process makes all gradients bad in the update, where all stop together.
-        together = get_world_size() == 1 or update
-        bad_loss = together and not self.loss_may_overflow and not isfinite(outputs['loss'].item())
-        if bad_loss or self.bad_gradients:
+        if self._bad_loss(outputs['loss'], update) or self.bad_gradients:
             self._stop(runner, data_batch, outputs)
         if not update:
             return
@@ -133,6 +130,17 @@ class NonFiniteHook(Hook):
             if len(history) > 1:
                 logged[name] = HistoryBuffer(history[:-1], counts[:-1], buffer.max_length)
 
+    def _bad_loss(self, loss: torch.Tensor, update: bool) -> bool:
+        # A bad loss of one process makes all gradients bad in the update, where all stop together.
+        if self.loss_may_overflow or not (update or get_world_size() == 1):
+            return False
+        bad = not isfinite(loss.item())
+        if (
+            self.scales and update and not self.updated
+        ):  # the scaler has left it out, on all processes
+            bad = any(all_gather_object(bad))
+        return bad
+
     def _restore_buffers(self, runner: Runner) -> None:
         for buffer, value in zip(runner.model.buffers(), self.buffers):
             buffer.copy_(value)
@@ -150,17 +158,23 @@ class NonFiniteHook(Hook):
             losses={name: str(value) for name, value in losses.items()},  # JSON knows no NaN
             gradients=self.bad_gradients,
         )
-        # Each process has images of its own.
-        write_text(osp.join(folder, f'batch_{get_rank()}.json'), json.dumps(report, indent=1))
-        self._restore_buffers(runner)
-        self.bad_outputs = outputs
-        runner.save_checkpoint(
-            folder,
-            'state.pth',
-            meta=dict(epoch=runner.epoch, iter=runner.iter),
-            by_epoch=False,
-            backend_args=dict(backend='mcl_mm.atomic'),
-        )
+        # All processes have the same gradients, but a bad loss may be one's alone.
+        together = bool(self.bad_gradients) or (self.scales and not self.updated)
+        try:
+            # Each process has images of its own.
+            write_text(osp.join(folder, f'batch_{get_rank()}.json'), json.dumps(report, indent=1))
+            self._restore_buffers(runner)
+            self.bad_outputs = outputs
+            runner.save_checkpoint(
+                folder,
+                'state.pth',
+                meta=dict(epoch=runner.epoch, iter=runner.iter),
+                by_epoch=False,
+                backend_args=dict(backend='mcl_mm.atomic'),
+            )
+        finally:
+            if together:
+                barrier()  # the first process to exit would take the one that writes with it
         raise FloatingPointError(
             f'{reason}. {folder} holds the names of the images and the state before the update; '
             f'--resume {osp.join(folder, "state.pth")} repeats the step'

@@ -1,11 +1,14 @@
 """A NaN never reaches the weights: skipped and counted under mixed precision, else the run stops."""
 
 import json
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.dist import master_only
 from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
@@ -15,6 +18,7 @@ from torch import nn
 from mcl_mm.engine import NonFiniteHook
 from mcl_mm.engine.nonfinite_hook import explain
 from mcl_mm.transfer import read_checkpoint
+from processes import run_ranks
 
 IMAGES = ['a.jpg', 'b.jpg']
 
@@ -27,6 +31,31 @@ class Line(nn.Module):
         self.first = nn.Parameter(torch.tensor(2.0))
         self.second = nn.Parameter(torch.tensor(3.0))
         self.register_buffer('seen', torch.zeros(()))
+
+
+def runner_of(model, wrapper, folder):
+    """As much of a Runner as the hook needs; the first process saves."""
+    wrapper.initialize_count_status(nn.Module(), 0, 1000)
+    runner = SimpleNamespace(
+        model=model,
+        optim_wrapper=wrapper,
+        message_hub=MessageHub(f'nonfinite{id(model)}'),
+        logger=Mock(),
+        work_dir=str(folder),
+        epoch=0,
+        iter=0,
+    )
+
+    def save_checkpoint(folder, name, meta, **_):
+        history = runner.message_hub.state_dict()
+        runner.saved = dict(state_dict=model.state_dict(), meta=meta, message_hub=history)
+        runner.hook.before_save_checkpoint(runner, runner.saved)
+        torch.save(runner.saved, f'{folder}/{name}')
+
+    runner.save_checkpoint = master_only(save_checkpoint)
+    runner.hook = NonFiniteHook()
+    runner.hook.before_train(runner)
+    return runner
 
 
 @pytest.fixture
@@ -44,27 +73,7 @@ def make_runner(tmp_path, monkeypatch):
             wrapper = AmpOptimWrapper(optimizer=optimizer, **kwargs)
         else:
             wrapper = OptimWrapper(optimizer, **kwargs)
-        wrapper.initialize_count_status(nn.Module(), 0, 1000)
-        runner = SimpleNamespace(
-            model=model,
-            optim_wrapper=wrapper,
-            message_hub=MessageHub(f'nonfinite{id(model)}'),
-            logger=Mock(),
-            work_dir=str(tmp_path),
-            epoch=0,
-            iter=0,
-        )
-
-        def save_checkpoint(folder, name, meta, **_):
-            history = runner.message_hub.state_dict()
-            runner.saved = dict(state_dict=model.state_dict(), meta=meta, message_hub=history)
-            runner.hook.before_save_checkpoint(runner, runner.saved)
-            torch.save(runner.saved, f'{folder}/{name}')
-
-        runner.save_checkpoint = save_checkpoint
-        runner.hook = NonFiniteHook()
-        runner.hook.before_train(runner)
-        return runner
+        return runner_of(model, wrapper, tmp_path)
 
     return make
 
@@ -181,6 +190,52 @@ def test_finite_steps_are_left_alone(make_runner):
         (reference * torch.tensor([1.5, 1.0])).sum().backward()
         optimizer.step()
     assert weights(runner) == reference.tolist()
+
+
+def one_rank(rank, folder, kind, scaled):
+    """One of two processes that share their gradients; the first has a bad loss, and is slow to save.
+
+    Returns:
+        tuple[bool, bool]: Whether it stopped, and whether the state was there at its end.
+    """
+    model = Line()
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: torch.distributed.all_reduce(p.grad))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = OptimWrapper(optimizer)
+    if scaled:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+            patch.setattr(
+                amp_optimizer_wrapper, 'GradScaler', lambda: torch.amp.GradScaler('cpu', 8.0)
+            )
+            wrapper = AmpOptimWrapper(optimizer=optimizer, dtype='bfloat16')
+    runner = runner_of(model, wrapper, folder)
+    save = runner.save_checkpoint
+    runner.save_checkpoint = lambda *args, **kwargs: (time.sleep(1 - rank), save(*args, **kwargs))
+    stopped = False
+    bad = dict(x=float('nan')) if kind == 'nan' else dict(extra=float('inf'))
+    try:
+        step(runner, **(bad if rank == 0 else {}))
+    except FloatingPointError:
+        stopped = True
+    return stopped, (Path(folder) / 'nonfinite_iter_1/state.pth').is_file()
+
+
+@pytest.mark.parametrize('scaled', [False, True])
+def test_all_processes_wait_for_the_one_that_writes(tmp_path, free_port, scaled):
+    """Or the launcher would end it amid its file. In bfloat16 with a scaler they stop together as well."""
+    found = run_ranks(one_rank, 2, free_port, str(tmp_path), 'nan', scaled)
+    assert found == [(True, True), (True, True)]
+    assert (tmp_path / 'nonfinite_iter_1/batch_1.json').is_file()
+
+
+def test_a_process_that_stops_alone_waits_for_nobody(tmp_path, free_port):
+    """Its loss is infinite by a constant, so all gradients are finite and the other process goes on."""
+    (stopped, saved), (other_stopped, _) = run_ranks(
+        one_rank, 2, free_port, str(tmp_path), 'constant', False
+    )
+    assert (stopped, saved, other_stopped) == (True, True, False)
 
 
 def test_words():
