@@ -12,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mcl_mm.registry import HOOKS
 
+from .config_changes import config_changes
 from .cpu import precision
 from .exact_resume import batches_done
 from .runner_access import resumes
@@ -76,6 +77,8 @@ class FollowConfigHook(Hook):
                 take_settings(runner, checkpoint)
         now = precision(runner.optim_wrapper)
         changes += difference('precision', meta.get('precision', now), now)
+        if meta.get('cfg'):
+            changes += config_changes(meta['cfg'], runner.cfg.pretty_text)
         if changes:
             text = '\n'.join(f'    {change}' for change in changes)
             print_log(

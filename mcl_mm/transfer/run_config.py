@@ -1,6 +1,8 @@
 """What the config of a run says about its model, read as data: the config is not run."""
 
 import ast
+import contextlib
+from collections.abc import Collection
 from typing import Any, Optional
 
 
@@ -46,6 +48,26 @@ def read_model_part(config: str, part: str) -> Optional[dict]:
     except (SyntaxError, ValueError, TypeError, RecursionError):
         pass
     return None
+
+
+def read_parts(config: str, names: Collection[str]) -> dict[str, Any]:
+    """Parts of a config's text that are plain data.
+
+    Args:
+        config (str): Text of an MMEngine config, with its bases merged in.
+        names (Collection[str]): For example ``('model', 'train_cfg')``.
+
+    Returns:
+        dict[str, Any]: By name; without those that are not there, or are no plain data.
+    """
+    found = {}
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for statement in ast.parse(config).body:
+            name = ast.unparse(statement.targets[0]) if isinstance(statement, ast.Assign) else None
+            if name in names:
+                with contextlib.suppress(ValueError, TypeError):
+                    found[name] = evaluate(statement.value)
+    return found
 
 
 def evaluate(node: ast.expr) -> Any:

@@ -150,6 +150,17 @@ def test_a_scaler_comes_and_goes(make, tmp_path, said, monkeypatch, first, then,
     assert f'precision: {change}' in said[0]
 
 
+def test_other_settings_of_the_config(make, tmp_path, said):
+    def with_model(**settings):
+        runner = make(length=4)
+        runner.cfg.merge_from_dict(dict(model=settings))
+        return runner
+
+    trained(with_model(joint='all', temperature=0.2))
+    trained(with_model(joint='all', temperature=0.1), str(tmp_path / 'iter_2.pth'))
+    assert said[0].splitlines()[1:] == ['    model.temperature: 0.2 -> 0.1']
+
+
 def test_buffers_stay(make, tmp_path):
     first, _ = trained(make(length=4))
     momentum = first.optim_wrapper.optimizer.state[first.model.weight]['momentum_buffer'].clone()
