@@ -1,5 +1,6 @@
 """What a data worker does first."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -25,11 +26,13 @@ def seed_worker(worker_id: int) -> None:
     os.setpgid(0, 0)
     if hasattr(signal, 'sigwaitinfo'):  # macOS has none
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # of threads to come as well
-        threading.Thread(target=obey, args=(os.getppid(),), daemon=True).start()
+        run = multiprocessing.parent_process()  # with a server of forks, not the process above
+        parent = run.pid if run else os.getppid()
+        threading.Thread(target=obey, args=(parent,), daemon=True).start()
 
 
 def obey(parent: int) -> None:
-    """End this process by a SIGTERM of its parent, or of anyone when the parent is gone.
+    """End this process by a SIGTERM of its parent, or of anyone if another process is above it.
 
     Args:
         parent (int): Its number.

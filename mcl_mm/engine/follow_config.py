@@ -64,9 +64,8 @@ class FollowConfigHook(Hook):
                 'would begin anew. Start from the weights, with load_from instead of --resume'
             )
         if (checkpoint.get('optimizer') or {}).get('loss_scaler') == {}:
-            del checkpoint['optimizer'][
-                'loss_scaler'
-            ]  # of a run without one: PyTorch would not load it
+            # Of a run without one: PyTorch would not load it.
+            del checkpoint['optimizer']['loss_scaler']
         changes = [*place_in_epochs(runner, meta)]
         check_length(runner, meta)
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
