@@ -14,7 +14,7 @@ from .doctor import Diagnosis, diagnose
 from .finding import Finding
 from .judge import check_sources
 from .rules.backbone import MACHINE
-from .settings import DETECTORS, build, carried_parts, scope_of
+from .settings import DETECTORS, build, carried_parts, scope_of, why_no_base
 from .sources import gather
 
 
@@ -28,6 +28,7 @@ class Examined(NamedTuple):
         diagnosis (Diagnosis): The outcome.
         on_one (list[Finding]): Further traps on one GPU, where more were assumed.
         block (str): The fixes of all traps that changes cure, as code for one config. Empty without such.
+        lazy (bool): The config is of MMEngine's newer style, and none can inherit from it.
     """
 
     config: str
@@ -36,6 +37,7 @@ class Examined(NamedTuple):
     diagnosis: Diagnosis
     on_one: list[Finding]
     block: str
+    lazy: bool
 
     def text(self) -> str:
         """For the terminal."""
@@ -46,8 +48,11 @@ class Examined(NamedTuple):
         for trap in self.on_one:
             lines += [f'on one GPU also: trap [{trap.id}] {trap.text}', f'    fix: {trap.fix}']
         if self.diagnosis.errors or self.diagnosis.traps or self.on_one:
+            base = 'plain.py' if self.lazy else self.config
+            if self.lazy:
+                lines.append(f'{why_no_base(self.config)}.')
             lines.append(
-                f'Lines of a fix go into a config that begins with _base_ = {self.config!r}; a semicolon '
+                f'Lines of a fix go into a config that begins with _base_ = {base!r}; a semicolon '
                 'parts them. In Python a later line of one name (model = ...) replaces an earlier one.'
             )
         if self.block:
@@ -89,7 +94,8 @@ def examine(
     """
     if processes is not None and processes < 1:
         raise ValueError(f'--processes must be at least 1, got {processes}')
-    cfg = read_config(find_config(config), options)
+    file = find_config(config)
+    cfg = read_config(file, options)
     path, checkpoint = weights or cfg.get('load_from'), None
     if path:
         checkpoint = read_checkpoint(path)
@@ -108,7 +114,8 @@ def examine(
         on_one = [trap for trap in alone if trap.id not in known]
     changes = collapsed(change for trap in diagnosis.traps for change in trap.changes)
     block = formatted(assignments(cfg, changes)) if changes else ''
-    return Examined(config, checkpoint['path'], count, diagnosis, on_one, block)
+    lazy = Config._is_lazy_import(file)
+    return Examined(config, checkpoint['path'], count, diagnosis, on_one, block, lazy)
 
 
 def own_weights(model: nn.Module, cfg: Config, config: str) -> tuple[dict, Config, None]:

@@ -73,10 +73,7 @@ def load_detector(base: str) -> Config:
     except ValueError as error:
         if 'lazy_import' not in str(error):
             raise
-        raise ValueError(
-            f'{base} is written with read_base() or imports, and no other config can inherit from it. '
-            f"Write it out first, in Python: Config.fromfile({base!r}).dump('plain.py')"
-        ) from error
+        raise ValueError(why_no_base(base)) from error
     check_model(cfg, base)
     model = cfg.model
     if 'backbone' not in model:
@@ -89,6 +86,16 @@ def load_detector(base: str) -> Config:
     if not issubclass(kind, DETECTORS):
         raise ValueError(f'{base} describes no detector: {kind.__name__} is none')
     return cfg
+
+
+def why_no_base(config: str) -> str:
+    """Why no config inherits from one of MMEngine's newer style, and what to do, for messages."""
+    return (
+        f'{config} is written with read_base() or imports, and no other config can inherit from it. Write it '
+        f"out first, in Python: Config.fromfile({config!r}).dump('plain.py'). For a long name in it that is "
+        "not found, as 'mmdet.models.losses.smooth_l1_loss.L1Loss', write package and class, 'mmdet.L1Loss'; "
+        "for that of a roi_layer the class alone, 'RoIAlign'"
+    )
 
 
 def build(config: dict, scope: str) -> nn.Module:
