@@ -178,6 +178,22 @@ def write_text(path: Union[str, Path], text: str, encoding: str = 'utf-8') -> No
     write_bytes(path, text.encode(encoding, errors='surrogateescape'))
 
 
+def append_text(path: Union[str, Path], text: str) -> None:
+    """Append to a text file, all or nothing. File names in it may hold undecodable bytes.
+
+    Raises:
+        OSError: It could not be written, and is as it was.
+    """
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with open(path, 'a', encoding='utf-8', errors='surrogateescape') as file:
+            file.write(text)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
+
+
 def check_same(path: str, content: bytes, chunk: int = 1 << 24) -> None:
     """Raise OSError unless the file holds the content."""
     content = memoryview(content)

@@ -13,6 +13,7 @@ from mmengine.fileio import get_file_backend
 from mcl_mm.engine import AtomicBackend
 from mcl_mm.files import (
     SUFFIX,
+    append_text,
     atomic_folder,
     atomic_path,
     check_folder,
@@ -218,6 +219,24 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, write):
     assert f'cannot write {tmp_path / "out"}: File too large. Make room, or write elsewhere' in said
     assert files(tmp_path) == ['out'] * (write is not write_folder)
     assert write is write_folder or (tmp_path / 'out').read_text() == 'old'
+
+
+def append_long(path):
+    append_text(path, 3000 * 'x')
+
+
+def test_a_full_disk_appends_all_or_nothing(tmp_path):
+    """The file has room for a part of the text: that would spoil the next line as well."""
+    path = tmp_path / 'list.txt'
+    append_text(path, 'one\n')
+    append_text(path, 'b\udcff\n')
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=write_with_little_room, args=(sender, path, append_long))
+    process.start()
+    process.join()
+    assert receiver.recv()[0] == errno.EFBIG
+    assert path.read_bytes() == b'one\nb\xff\n'
 
 
 def test_a_folder_in_the_way_is_named(tmp_path):

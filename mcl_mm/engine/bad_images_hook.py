@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mcl_mm.datasets.decoding import shown
+from mcl_mm.files import append_text
 from mcl_mm.registry import HOOKS
 
 from .checkpoint_hook import SafeCheckpointHook
@@ -50,6 +51,7 @@ class BadImagesHook(Hook):
         self.bad_images = {}  # path to reason, of all processes
         self.listed = set()  # paths in the file
         self.fresh = [0, []]  # this process's images and notes since the last exchange
+        self.told = False  # that the list cannot be written
 
     def before_train(self, runner: Runner) -> None:
         """Read what an earlier start of this run has listed."""
@@ -96,8 +98,11 @@ class BadImagesHook(Hook):
         new = {p: reason for p, reason in self.bad_images.items() if p not in self.listed}
         if new and is_main_process():
             path = os.path.join(runner.work_dir, self.FILE)
-            with open(path, 'a', encoding='utf-8', errors='surrogateescape') as file:
-                file.writelines(f'{p}\t{reason}\n' for p, reason in new.items())
+            try:
+                append_text(path, ''.join(f'{p}\t{reason}\n' for p, reason in new.items()))
+            except OSError as error:
+                self._say_once(runner, f'{path} could not be written ({error})')
+                return
             self.listed.update(new)
             first = next(iter(new))
             runner.logger.log(
@@ -105,6 +110,13 @@ class BadImagesHook(Hook):
                 f'{len(new)} more image(s) cannot be used and are replaced by others, the first '
                 f'being {shown(first)} ({new[first]}); {path} lists all',
             )
+
+    def _say_once(self, runner: Runner, fault: str) -> None:
+        if not self.told:
+            runner.logger.warning(
+                f'{fault}. Training goes on; bad images are listed when there is room'
+            )
+        self.told = True
 
     def check_share(self, runner: Runner) -> None:
         """Stop a run whose data are bad.

@@ -6,12 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Optional, TextIO
+from typing import Optional, TextIO, Union
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
+from mcl_mm.config import type_name
+
+from .local_log import LocalVisBackend
 from .sync_bn import group_batch_norm
 
 # Warnings of the libraries about what is as it should be.
@@ -119,6 +123,18 @@ class QuietRunner(Runner):
         if self.distributed:
             group_batch_norm(model, self.cfg.get('sync_bn_group'))
         return model
+
+    def build_visualizer(self, visualizer: Optional[Union[Visualizer, dict]] = None) -> Visualizer:
+        """Have a full disk cost scalars, not the run; the config stays one that any program can read."""
+        if isinstance(visualizer, dict):
+            backends = [
+                dict(backend, type=LocalVisBackend)
+                if type_name(backend) == 'LocalVisBackend'
+                else backend
+                for backend in visualizer.get('vis_backends') or []
+            ]
+            visualizer = dict(visualizer, vis_backends=backends)
+        return super().build_visualizer(visualizer)
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Put a filter on the screen, and Python's warnings into the file."""

@@ -71,7 +71,7 @@ def run(runner: Runner) -> list[str]:
         runner.train()
     finally:
         runner.logger.removeHandler(handler)
-    return [line for line in warnings if 'cannot be used' in line]
+    return [line for line in warnings if BadImagesHook.FILE in line]
 
 
 @pytest.fixture
@@ -101,6 +101,18 @@ def test_each_file_is_listed_once_and_logged_once(images, tmp_path, workers):
     assert f'{images}/a' in warnings[0]
     train(images, work, 75, workers)  # started again in the same work directory
     assert sorted(listed(work)) == expected
+
+
+def test_a_full_disk_does_not_end_the_run(images, tmp_path):
+    """It is told once; what is bad is listed when there is room."""
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / BadImagesHook.FILE).symlink_to('/dev/full')
+    (full,) = train(images, work, 75)
+    assert 'bad_images.txt could not be written ([Errno 28] No space left on device)' in full
+    (work / BadImagesHook.FILE).unlink()
+    assert sum(int(line.split()[0]) for line in train(images, work, 75)) == 4
+    assert len(listed(work)) == 4
 
 
 def test_no_list_without_bad_images(images, tmp_path):
