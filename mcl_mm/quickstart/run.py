@@ -111,7 +111,7 @@ class Quickstart:
         write_config(cfg, run / 'config.py', cfg.randomness.seed)
         picture, _ = draw_montages({'pretrain': cfg})
         cv2.imwrite(str(self.out / 'montage.png'), picture)
-        job = partial(train, Run(run, 'images'), 1, images_per_second)
+        job = partial(train, Run(run, 'images'), images_per_second)
         self.watch([job], {run: cfg.train_cfg.max_iters}, update)
         return run
 
@@ -127,7 +127,7 @@ class Quickstart:
         runs = plan_runs(cfg, starts, range(self.seeds), self.out / 'finetune')
         labelled = len(list((self.scenes / 'train').iterdir()))
         iterations = cfg.train_cfg.max_epochs * -(-labelled // cfg.train_dataloader.batch_size)
-        jobs = [partial(train, run, 1) for run in runs.values()]
+        jobs = [partial(train, run) for run in runs.values()]
         lengths = {run.folder: iterations for run in runs.values()}
         found = self.watch(jobs, lengths, update)
         self.results = conclude(cfg, starts, runs, found, self.out / 'finetune')

@@ -114,9 +114,9 @@ def test_checkpoints_that_could_not_be_written(tmp_path, inside):
 
 def test_command_line(tmp_path):
     path = tmp_path / 'mine.py'
-    path.write_text('a = dict(b=1)\nmodel = dict()\nauto_scale_lr = dict(enable=False)\n')
-    cfg = load_config(str(path), options={'a.b': 2}, launcher='pytorch')
-    assert (cfg.a.b, cfg.launcher, cfg.work_dir) == (2, 'pytorch', 'work_dirs/mine')
+    path.write_text('model = dict(b=1)\nauto_scale_lr = dict(enable=False)\n')
+    cfg = load_config(str(path), options={'model.b': 2}, launcher='pytorch')
+    assert (cfg.model.b, cfg.launcher, cfg.work_dir) == (2, 'pytorch', 'work_dirs/mine')
     assert load_config(str(path), work_dir='there').work_dir == 'there'
     with pytest.raises(ValueError, match='--auto-scale-lr needs .* in .*mine.py'):
         scale_learning_rate(cfg)
