@@ -1,6 +1,6 @@
 # Faster R-CNN for six kinds of defects of steel (NEU-DET), on the network of quickstart/pretrain.
 # mcl-mm train small/faster-rcnn_half-r18_neu-det --cfg-options load_from=EXPORT.pth
-# 15.9 MB of weights. 2 CPU cores: 16 images, 600 iterations. Nobody has run it to its end yet.
+# 15.9 MB of weights. 2 CPU cores: 16 images, 600 iterations.
 _base_ = [
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     '../transfer/_base_/pretrained_r50.py',
