@@ -149,10 +149,8 @@ def survey(
         ValueError: None of those that were tried can be used; says why for the first.
     """
     places, looks, bad = spread(len(paths), TRIED), [], []
-    for place in (
-        *places[::2],
-        *places[1::2],
-    ):  # all over the set, and more where some cannot be read
+    # All over the set first, then between, where some cannot be read.
+    for place in (*places[::2], *places[1::2]):
         found = look(paths[place], channels)
         looks += [found] if found.reason is None else []
         bad += [(paths[place], found.reason)] if found.reason else []

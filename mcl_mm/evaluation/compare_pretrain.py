@@ -16,6 +16,7 @@ from mcl_mm.transfer.detector.fit import PARTS
 from .charts import plt, save
 from .ledger import Record
 from .methods import Method
+from .metrics import fill, headline, spread
 from .records import Book, Finetunings
 from .run_log import images_per_second
 from .runs import (
@@ -23,10 +24,7 @@ from .runs import (
     call,
     check_evaluates,
     check_room,
-    fill,
-    headline,
     rehearse,
-    spread,
     train,
     train_here,
     write_config,

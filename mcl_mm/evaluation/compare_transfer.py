@@ -13,16 +13,14 @@ from mcl_mm.files import write_text
 from mcl_mm.reading import building
 
 from .charts import plt, save
+from .metrics import fill, headline, spread
 from .records import Book
 from .run_log import read_scalars
 from .runs import (
     Run,
     check_evaluates,
     check_room,
-    fill,
-    headline,
     rehearse,
-    spread,
     train,
     write_config,
 )

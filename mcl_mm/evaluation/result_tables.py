@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 from typing import NamedTuple, Optional
 
-from .runs import headline, spread
+from .metrics import headline, spread
 from .starts import RANDOM
 
 

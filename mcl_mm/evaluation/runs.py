@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
 from mmengine.config import Config
-from mmengine.registry import METRICS, DefaultScope, Registry
+from mmengine.registry import DefaultScope
 
 from mcl_mm.engine.intact_checkpoint import progress
 from mcl_mm.engine.run import adapt_to_machine, check_length, load_config, start
@@ -212,15 +211,8 @@ def train_now(run: Run, read: Callable[[list[dict]], dict[str, float]]) -> dict:
             file.unlink(missing_ok=True)
         write_text(folder / STARTED, json.dumps(of))
     log = folder / LOG
-    command = [
-        '-m',
-        'mcl_mm',
-        'train',
-        str(folder / 'config.py'),
-        '--work-dir',
-        str(folder),
-        '--resume',
-    ]
+    what = [str(folder / 'config.py'), '--work-dir', str(folder), '--resume']
+    command = ['-m', 'mcl_mm', 'train', *what]
     if run.gpus > 1:
         launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={run.gpus}']
         command = [*launcher, *command, '--launcher', 'pytorch']
@@ -266,46 +258,3 @@ def call(*arguments: str, **settings: Any) -> subprocess.CompletedProcess:
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def fill(results: list[dict[str, float]], cfg: Config) -> list[dict[str, float]]:
-    """Results with the same metrics in each: one that was not logged is 0, for nothing was detected.
-
-    Args:
-        results (list[dict[str, float]]): Of all runs.
-        cfg (Config): Of their detector, which says the names if no run has any.
-    """
-    names = list(dict.fromkeys(name for result in results for name in result))
-    if not names:
-        with METRICS.switch_scope_and_registry(cfg.get('default_scope', 'mmdet')) as registry:
-            names = detection_metrics(cfg.val_evaluator, registry)
-    return [{name: result.get(name, 0.0) for name in names} for result in results]
-
-
-def detection_metrics(evaluator: Any, registry: Registry) -> list[str]:
-    """What evaluators of COCO's kind call their overall metrics: ``coco/bbox_mAP`` and so on.
-
-    Args:
-        evaluator (Any): A config's ``val_evaluator``.
-        registry (Registry): Of the detector's metrics.
-    """
-    names = []
-    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        kinds = metric.get('metric', 'bbox')
-        prefix = metric.get('prefix') or registry.get(metric['type']).default_prefix
-        overall = 'AP' if prefix == 'lvis' else 'mAP'
-        for kind in kinds if isinstance(kinds, (list, tuple)) else [kinds]:
-            names.append(f'{prefix}/{kind}_{overall}')
-    return names
-
-
-def headline(names: list[str]) -> list[str]:
-    """The metrics a paper would print: overall ones first by name, without sizes and thresholds."""
-    chosen = [n for n in names if n.split('_')[-1].split('/')[-1] in ('mAP', 'AP', 'PQ', 'AP50')]
-    return chosen or names
-
-
-def spread(values: list[float]) -> str:
-    """Mean and, of several values, sample standard deviation."""
-    deviation = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.3f}{deviation}'

@@ -13,9 +13,10 @@ from mmengine.config import Config
 from mcl_mm.config import find_config
 from mcl_mm.datasets import UnlabelledImages
 from mcl_mm.evaluation.compare_transfer import conclude, plan_runs
+from mcl_mm.evaluation.metrics import headline, spread
 from mcl_mm.evaluation.montage_picture import draw_montages
 from mcl_mm.evaluation.run_log import images_per_second, read_scalars
-from mcl_mm.evaluation.runs import Run, check_room, headline, spread, train, write_config
+from mcl_mm.evaluation.runs import Run, check_room, train, write_config
 from mcl_mm.evaluation.starts import RANDOM, Start
 from mcl_mm.transfer.detector.fit import PARTS
 from mcl_mm.transfer.export import export

@@ -17,15 +17,12 @@ from mcl_mm.evaluation.runs import (
     Run,
     check_evaluates,
     check_room,
-    fill,
-    headline,
     train,
     write_config,
 )
 from mcl_mm.evaluation.starts import Start, start_from
 
 RETINANET = ROOT / 'configs/quickstart/retinanet_bccd.py'
-MASK_RCNN = ROOT / 'configs/quickstart/finetune.py'
 
 
 def test_random_is_random(tmp_path):
@@ -47,21 +44,6 @@ def test_random_is_random(tmp_path):
     cfg.model.neck.init_cfg = drawn
     write_config(start_from(cfg, Start()), tmp_path / 'config.py', 0)
     assert Config.fromfile(tmp_path / 'config.py').model.neck.init_cfg == drawn
-
-
-@pytest.mark.parametrize(
-    ('names', 'chosen'),
-    [
-        (['coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_s', 'coco/segm_mAP'],
-         ['coco/bbox_mAP', 'coco/segm_mAP']),
-        (['pascal_voc/mAP', 'pascal_voc/AP50'], ['pascal_voc/mAP', 'pascal_voc/AP50']),
-        (['lvis/bbox_AP', 'lvis/bbox_AP50', 'lvis/bbox_APr'], ['lvis/bbox_AP', 'lvis/bbox_AP50']),
-        (['coco_panoptic/PQ', 'coco_panoptic/SQ'], ['coco_panoptic/PQ']),
-        (['own/score'], ['own/score']),
-    ],
-)  # fmt: skip
-def test_headline_metrics(names, chosen):
-    assert headline(names) == chosen
 
 
 def test_every_run_has_a_seed_of_its_own(tmp_path):
@@ -87,16 +69,6 @@ def test_a_disk_without_room_is_refused(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(OSError, match='take at least .* GiB, and .* left'):
         check_room(tmp_path / 'out', 2 * free)
-
-
-def test_nothing_detected_is_ap_0():
-    """COCO's evaluator logs no metric then; other runs say which there are, or the config does."""
-    cfg = Config.fromfile(MASK_RCNN)
-    results = [{}, {'coco/bbox_mAP': 0.5, 'coco/segm_mAP': 0.25}]
-    assert fill(results, cfg) == [{'coco/bbox_mAP': 0, 'coco/segm_mAP': 0}, results[1]]
-    assert fill([{}], cfg) == [{'coco/bbox_mAP': 0, 'coco/segm_mAP': 0}]
-    cfg.val_evaluator = dict(type='mmdet.LVISMetric', metric='bbox')
-    assert fill([{}], cfg) == [{'lvis/bbox_AP': 0}]
 
 
 @pytest.fixture
